@@ -1,0 +1,158 @@
+"""Diagnostics: what went wrong, where (file, line, caret), why, and what to do.
+
+What holds here: every error that tracedsl raises on purpose carries a `Diagnostic` with a stable code from `CODES`;
+its text is built in one place, `Diagnostic.render`. Nothing here imports anything else of tracedsl.
+"""
+
+from __future__ import annotations
+
+import linecache
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+# Stable codes. The letter tells the part: A cache, C capture of kernels, G graph, H hardware, K kernel,
+# L language-model client, P programs, S schedule, T tuning.
+CODES: dict[str, str] = {
+    "A001": "cache entry is damaged",
+    "A002": "cache folder is open to others",
+    "A003": "cache folder cannot be used",
+    "G001": "graph is not well formed",
+    "G002": "pass broke the graph",
+    "H001": "LLVM refuses generated code",
+    "H002": "object code cannot be loaded",
+    "H003": "unknown target",
+    "H004": "thread pool cannot be used",
+    "H005": "no such vector function",
+    "L001": "endpoint cannot be reached",
+    "L002": "endpoint refused the API key",
+    "L003": "endpoint refused the request",
+    "L004": "endpoint keeps failing",
+    "L005": "endpoint sent something that is no chat completion",
+    "L006": "package for this language model is missing",
+    "L007": "model file is missing or damaged",
+    "L008": "unknown language model",
+    "L009": "model cannot be downloaded",
+    "L010": "prompt does not fit into the model's context",
+    "L011": "scripted language model has no answer left",
+    "L012": "API key is missing",
+    "P001": "signature is not well formed",
+    "P002": "unknown type in a signature",
+    "P003": "no such field",
+    "P004": "input has the wrong type",
+    "P005": "answer does not parse",
+    "P006": "saved program cannot be read",
+    "P007": "saved program does not fit",
+    "P008": "evaluation had too many failures",
+    "P009": "no demonstration for a predictor",
+    "P010": "predictor is called the wrong way",
+    "P011": "training set cannot be used",
+    "T001": "search space is empty",
+    "T002": "no trial succeeded",
+    "T003": "record file is damaged",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A place in a user's source: lines count from 1, columns from 0 as in `ast`; `end_column` is exclusive."""
+
+    file: str
+    line: int
+    column: int = 0
+    end_line: int | None = None
+    end_column: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+    def short(self) -> str:
+        """`name.py:12`, without the folder."""
+        return f"{self.file.replace(chr(92), '/').rsplit('/', 1)[-1]}:{self.line}"
+
+    def excerpt(self) -> str:
+        """The source line with carets below the part that is meant; empty if the source is not at hand."""
+        text = linecache.getline(self.file, self.line).rstrip("\n")
+        if not text.strip():
+            return ""
+        last = self.end_column if self.end_column and self.end_line in (None, self.line) else len(text)
+        carets = " " * self.column + "^" * max(1, last - self.column)
+        number = f"{self.line:>5} | "
+        return f"{number}{text}\n{' ' * (len(number) - 2)}| {carets}"
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One finding. `what` is a sentence; `why` and `hint` (what to do) are added where they help."""
+
+    code: str
+    what: str
+    why: str = ""
+    hint: str = ""
+    span: Span | None = None
+
+    def __post_init__(self) -> None:
+        if self.code not in CODES:
+            raise AssertionError(f"unknown diagnostic code {self.code}")
+
+    def render(self) -> str:
+        lines = [f"{self.what} [{self.code}]"]
+        if self.span is not None:
+            lines.append(f"  at {self.span}")
+            if excerpt := self.span.excerpt():
+                lines.append(excerpt)
+        if self.why:
+            lines.append(f"  why: {self.why}")
+        if self.hint:
+            lines.append(f"  what to do: {self.hint}")
+        return "\n".join(lines)
+
+
+class TracedslError(Exception):
+    """Base of every error that tracedsl raises on purpose.
+
+    Subclasses may also derive from a built-in exception, so that existing `except` clauses keep working.
+    """
+
+    def __init__(self, code: str, what: str, *, why: str = "", hint: str = "", span: Span | None = None) -> None:
+        self.diagnostic = Diagnostic(code, what, why, hint, span)
+        super().__init__(what)
+
+    @property
+    def code(self) -> str:
+        return self.diagnostic.code
+
+    def __str__(self) -> str:
+        return self.diagnostic.render()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        d = self.diagnostic
+        return (_rebuild, (type(self), d.code, d.what, d.why, d.hint, d.span))
+
+
+def _rebuild(cls: type[TracedslError], code: str, what: str, why: str, hint: str, span: Span | None) -> TracedslError:
+    error = cls.__new__(cls)
+    TracedslError.__init__(error, code, what, why=why, hint=hint, span=span)
+    return error
+
+
+class Unsupported(TracedslError):
+    """This code cannot be compiled; it still runs, as plain Python. Raised to the user only under `strict=True`."""
+
+
+class TracedslWarning(UserWarning):
+    """Something that a user should know and that does not stop the program."""
+
+
+def warn(code: str, what: str, *, why: str = "", hint: str = "", span: Span | None = None, stacklevel: int = 3) -> None:
+    """Warn with the same shape of text as an error."""
+    warnings.warn(Diagnostic(code, what, why, hint, span).render(), TracedslWarning, stacklevel=stacklevel)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a name that does not exist: the nearest known one, else the list of them."""
+    names = sorted(known)
+    if close := get_close_matches(name, names, n=1, cutoff=0.6):
+        return f"did you mean {close[0]!r}?"
+    return "known: " + ", ".join(names) if names else ""

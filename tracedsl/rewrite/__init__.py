@@ -1,0 +1,1 @@
+"""Rewriting: the pass manager and the passes that know no dialect; `tensor/` and `language/` hold those that do."""
