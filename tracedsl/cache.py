@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,14 @@ def digest(*parts: bytes | str) -> str:
         sha.update(f"{len(data)}:".encode())
         sha.update(data)
     return sha.hexdigest()
+
+
+@cache
+def code_digest(*folders: Path) -> str:
+    """What the compiler itself is: 16 hex digits over the Python files below the folders. Part of the keys of what it
+    makes, so that another version of tracedsl never runs what this one made."""
+    files = sorted(path for folder in folders for path in folder.rglob("*.py"))
+    return digest(*(path.read_bytes() for path in files))[:16]
 
 
 @dataclass(frozen=True)

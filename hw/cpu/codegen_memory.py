@@ -1,0 +1,252 @@
+"""Loads and stores: addresses, vectors of elements, guards.
+
+What holds here:
+- An address is a chain of pointers, one link a loop level, plus a constant: what an outer loop adds is added there.
+  Unrolled axes and lanes are part of the constant.
+- No byte is read that the loop nest does not read, except between two lanes of one strided access. A load that may lie
+  outside of its buffer (`guard` is then set, by the selection around it) reads only where the guard is true.
+- bool is a byte in memory and i1 as a value; a byte other than 0 is true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tracedsl.hw.cpu.codegen_error import malformed
+from tracedsl.hw.cpu.codegen_place import Places
+from tracedsl.hw.cpu.codegen_scalar import value_type
+from tracedsl.hw.cpu.emitter import Value, constant, undefined, vec
+from tracedsl.hw.cpu.irtypes import OF_DTYPE, lanes, like
+from tracedsl.ir.dtypes import BYTES
+from tracedsl.ir.expr import Affine, Axis, Buffer, Index
+
+_MAX_SHUFFLED_STEP = 4  # strided vectors up to this step are loaded whole and shuffled; others lane by lane
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A position: constant + sum of coefficient * loop axis + step * lane, in elements."""
+
+    constant: int
+    terms: tuple[tuple[Axis, int], ...]
+    step: int
+
+
+@dataclass(eq=False)
+class Bindings:
+    """What the axes are at the current place: numbers (unrolled), values (loops), or lanes."""
+
+    numbers: dict[Axis, int] = field(default_factory=dict)
+    values: dict[Axis, Value] = field(default_factory=dict)
+    vector: Axis | None = None
+
+    @property
+    def lanes(self) -> int:
+        return self.vector.extent if self.vector else 1
+
+    def spot(self, index: Affine) -> Spot:
+        number, step, terms = index.constant, 0, []
+        for axis, factor in index.terms:
+            if axis in self.numbers:
+                number += factor * self.numbers[axis]
+            elif axis == self.vector:
+                step = factor
+            elif axis in self.values:
+                terms.append((axis, factor))
+            else:
+                raise malformed(f"axis {axis.name!r} is used outside of its loop")
+        return Spot(number, tuple(terms), step)
+
+
+def flat(buffer: Buffer, index: Sequence[Index]) -> Affine:
+    """The affine part of an index as one number of elements from the buffer's start."""
+    total = Affine()
+    for stride, at in zip(buffer.strides, index, strict=True):
+        if isinstance(at, Affine):
+            total = total + at * stride
+    return total
+
+
+def may_be_outside(buffer: Buffer, index: Sequence[Index]) -> bool:
+    """Whether the bounds of the index do not show that it lies inside."""
+    for extent, at in zip(buffer.shape, index, strict=True):
+        if not isinstance(at, Affine):
+            return True
+        low, high = at.bounds()
+        if low < 0 or high >= extent:
+            return True
+    return False
+
+
+class Memory:
+    """The buffers of one function that live in memory."""
+
+    def __init__(self, places: Places, bindings: Bindings) -> None:
+        self._places, self._f, self._bindings = places, places.f, bindings
+        self._bases: dict[str, Value] = {}
+        self._nowhere: Value | None = None
+
+    def add(self, buffer: Buffer, base: Value) -> None:
+        self._bases[buffer.name] = base
+
+    def __contains__(self, buffer: Buffer) -> bool:
+        return buffer.name in self._bases
+
+    # -- addresses ------------------------------------------------------------------------------------------------
+
+    def number(self, spot: Spot) -> Value:
+        """The position as i64, a vector if it has a step."""
+        f, total = self._f, constant("i64", spot.constant)
+        for axis, factor in self._outer_first(spot.terms):
+            term = self._scaled(axis, factor)
+            total = term if total == constant("i64", 0) else self._places.place(f.add, total, term)
+        if not spot.step:
+            return total
+        ramp = _ramp(spot.step, self._bindings.lanes)
+        wide = self._places.splat(total, self._bindings.lanes)
+        return ramp if total == constant("i64", 0) else self._places.place(f.add, wide, ramp)
+
+    def _outer_first(self, terms: tuple[tuple[Axis, int], ...]) -> list[tuple[Axis, int]]:
+        return sorted(terms, key=lambda term: (self._places.level(self._bindings.values[term[0]]), term[0].name))
+
+    def _scaled(self, axis: Axis, factor: int) -> Value:
+        value = self._bindings.values[axis]
+        if factor == 1:
+            return value
+        return self._places.once(("scaled", value.name, factor),
+                                 lambda index: self._f.mul(index, constant("i64", factor), "nsw"), value)
+
+    def _pointer(self, buffer: Buffer, spot: Spot) -> Value:
+        """The address of the first lane."""
+        f, size = self._f, BYTES[buffer.dtype]
+        pointer = self._bases[buffer.name]
+        for axis, factor in self._outer_first(spot.terms):
+            offset = self._scaled(axis, factor * size)
+            pointer = self._places.once(("pointer", pointer.name, offset.name), f.gep, pointer, offset)
+        return self._moved(pointer, spot.constant * size)
+
+    def _moved(self, pointer: Value, count: int) -> Value:
+        """`pointer` and a constant number of bytes."""
+        if not count:
+            return pointer
+        return self._places.once(("moved", pointer.name, count), lambda base: self._f.gep(base, count), pointer)
+
+    # -- loads ----------------------------------------------------------------------------------------------------
+
+    def load(self, buffer: Buffer, index: Sequence[Index], positions: Sequence[Value], guard: Value | None) -> Value:
+        """The element, or one a lane if the position depends on the lane. `positions` are the values (i64) of those
+        parts of the index that are not affine, in order; `guard` (i1) tells which lanes may be read at all."""
+        spot = self._bindings.spot(flat(buffer, index))
+        strides = [stride for stride, at in zip(buffer.strides, index, strict=True) if not isinstance(at, Affine)]
+        pointer, gathered = self._pointer(buffer, spot), None
+        for position, stride in zip(positions, strides, strict=True):
+            part = self._times(position, stride)
+            if lanes(part.type) > 1:
+                gathered = part if gathered is None else self._add(gathered, part)
+            else:
+                pointer = self._further(pointer, self._times(part, BYTES[buffer.dtype]))
+        if gathered is not None and spot.step:
+            gathered = self._add(gathered, _ramp(spot.step, self._bindings.lanes))
+        return self._value(buffer, self._raw(buffer, pointer, spot.step, gathered, guard))
+
+    def _further(self, pointer: Value, count: Value) -> Value:
+        return self._places.place(self._f.gep, pointer, count)
+
+    def _times(self, a: Value, factor: int) -> Value:
+        return self._places.place(lambda index: self._f.mul(index, constant(index.type, factor)), a)
+
+    def _add(self, a: Value, b: Value) -> Value:
+        return self._places.place(self._f.add, a, b)
+
+    def _raw(self, buffer: Buffer, pointer: Value, step: int, gathered: Value | None, guard: Value | None) -> Value:
+        """Elements as they lie in memory."""
+        f, elem, n = self._f, OF_DTYPE[buffer.dtype], self._bindings.lanes
+        level = self._places.read_level(buffer.name)
+        if gathered is None and step == 0:
+            if guard is not None:
+                pointer = self._guarded(pointer, self._any(guard))
+            return self._places.place(lambda at: f.load(at, elem), pointer, level=level)
+        if gathered is not None or (guard is not None and step != 1):
+            return self._lane_by_lane(buffer, pointer, step, gathered, guard)
+        if guard is not None:
+            mask = self._places.splat(guard, n)
+            return self._places.place(f.masked_load, pointer, mask, constant(vec(elem, n), 0), level=level)
+        if abs(step) <= _MAX_SHUFFLED_STEP:
+            return self._shuffled(pointer, elem, step, level)
+        return self._lane_by_lane(buffer, pointer, step, None, None)
+
+    def _shuffled(self, pointer: Value, elem: str, step: int, level: int) -> Value:
+        """Lanes that lie close together, forwards or backwards: all that lies between is loaded, and no more."""
+        f, n = self._f, self._bindings.lanes
+        span = (n - 1) * abs(step) + 1
+        size = BYTES_OF[elem]
+        first = pointer if step > 0 else self._moved(pointer, (n - 1) * step * size)
+        whole = self._places.place(lambda at: f.load(at, vec(elem, span)), first, level=level)
+        if step == 1:
+            return whole
+        order = [lane * step if step > 0 else span - 1 + lane * step for lane in range(n)]
+        return self._places.shuffle(whole, order)
+
+    def _lane_by_lane(self, buffer: Buffer, pointer: Value, step: int, gathered: Value | None,
+                      guard: Value | None) -> Value:
+        f, elem, n, size = self._f, OF_DTYPE[buffer.dtype], self._bindings.lanes, BYTES[buffer.dtype]
+        places, level = self._places, self._places.read_level(buffer.name)
+        result = undefined(vec(elem, n))
+        for lane in range(n):
+            if gathered is None:
+                at = self._moved(pointer, lane * step * size)
+            else:
+                at = self._further(pointer, self._times(places.lane(gathered, lane), size))
+            if guard is not None:
+                at = self._guarded(at, places.lane(guard, lane))
+            one = places.place(lambda pointer: f.load(pointer, elem), at, level=level)
+            result = places.with_lane(result, one, lane)
+        return result
+
+    def _guarded(self, pointer: Value, condition: Value) -> Value:
+        """`pointer` if the condition holds, else the address of something that may be read."""
+        if self._nowhere is None:
+            self._nowhere = self._f.alloca("i64")
+        return self._places.place(self._f.select, condition, pointer, self._nowhere)
+
+    def _any(self, guard: Value) -> Value:
+        if lanes(guard.type) == 1:
+            return guard
+        return self._places.place(
+            lambda mask: self._f.intrinsic("llvm.vector.reduce.or", (mask,), "i1", (mask.type,)), guard)
+
+    def _value(self, buffer: Buffer, raw: Value) -> Value:
+        if buffer.dtype != "bool":
+            return raw
+        return self._places.place(lambda byte: self._f.icmp("ne", byte, constant(byte.type, 0)), raw)
+
+    # -- stores ---------------------------------------------------------------------------------------------------
+
+    def store(self, buffer: Buffer, index: Sequence[Affine], value: Value) -> None:
+        """Write the element, or one a lane; where all lanes mean one element, the last one stays."""
+        f, n, size = self._f, self._bindings.lanes, BYTES[buffer.dtype]
+        spot = self._bindings.spot(flat(buffer, index))
+        pointer = self._pointer(buffer, spot)
+        raw = f.zext(value, "i8") if value_type(buffer.dtype) == "i1" else value
+        if n > 1 and spot.step == 0:
+            f.store(f.extract_element(raw, n - 1), pointer)
+        elif n == 1 or spot.step == 1:
+            f.store(self._places.splat(raw, n), pointer)
+        elif spot.step == -1:
+            wide = self._places.splat(raw, n)
+            backwards = f.shuffle(wide, undefined(wide.type), range(n - 1, -1, -1))
+            f.store(backwards, self._moved(pointer, (1 - n) * size))
+        else:
+            for lane in range(n):
+                f.store(f.extract_element(raw, lane), self._moved(pointer, lane * spot.step * size))
+        self._places.forget(buffer.name)
+
+
+BYTES_OF = {elem: BYTES[dtype] for dtype, elem in OF_DTYPE.items()}
+
+
+def _ramp(step: int, n: int) -> Value:
+    """<0, step, 2 step, ...>"""
+    inner = ", ".join(f"i64 {step * lane}" for lane in range(n))
+    return Value(f"<{inner}>", like(vec("i64", n), "i64"))

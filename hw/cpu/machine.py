@@ -1,0 +1,101 @@
+"""What this CPU is, as data: its vectors, its caches, its cores, and a fingerprint for cache keys.
+
+What holds here: `Machine` is frozen and plain; `host()` asks the system once. Every question has a safe answer where
+the system gives none (containers hide /sys, other systems have none).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from tracedsl.cache import digest
+
+_SYS_CACHE = Path("/sys/devices/system/cpu/cpu0/cache")
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A CPU as the code generator sees it. Sizes in bytes; caches: L1 data and L2 of one core, L3 as shared.
+
+    `cores` is how many this process may use; `features` and `cpu` are LLVM's words; `llvm` is LLVM's version.
+    """
+
+    cpu: str
+    features: str
+    triple: str
+    llvm: str
+    vector_bytes: int
+    vector_registers: int
+    cores: int
+    l1: int
+    l2: int
+    l3: int
+
+    def lanes(self, elem_bytes: int) -> int:
+        """Elements of one vector register."""
+        return max(1, self.vector_bytes // elem_bytes)
+
+    def has(self, feature: str) -> bool:
+        """Whether LLVM's feature ("avx512bf16", "fma") is there."""
+        return f"+{feature}" in self.features.split(",")
+
+    def fingerprint(self) -> str:
+        """What decides whether object code made for one machine runs on another: 16 hex digits."""
+        return digest(self.triple, self.cpu, self.features, self.llvm)[:16]
+
+    def function_attributes(self) -> str:
+        """Attributes of functions that use whole vector registers: without them LLVM halves 512-bit vectors on CPUs
+        that it believes to clock down."""
+        return f'nounwind "min-legal-vector-width"="{self.vector_bytes * 8}"'
+
+
+@cache
+def host() -> Machine:
+    """The machine that this process runs on."""
+    import llvmlite
+    import llvmlite.binding as llvm
+
+    features = llvm.get_host_cpu_features().flatten()
+    triple = llvm.get_process_triple()
+    width, registers = _vectors(triple, features)
+    l1, l2, l3 = cache_sizes(_SYS_CACHE)
+    version = f"llvmlite {llvmlite.__version__} LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
+    return Machine(llvm.get_host_cpu_name(), features, triple, version, width, registers, usable_cores(), l1, l2, l3)
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+def cache_sizes(folder: Path) -> tuple[int, int, int]:
+    """L1 data, L2 and L3 in bytes, as Linux tells them below `folder`; careful guesses for what it does not tell."""
+    sizes = {1: 32 << 10, 2: 512 << 10, 3: 4 << 20}
+    for index in sorted(folder.glob("index*")):
+        try:
+            level = int((index / "level").read_text())
+            kind = (index / "type").read_text().strip()
+            text = (index / "size").read_text().strip()
+            size = int(text[:-1]) * _UNITS[text[-1]] if text[-1] in _UNITS else int(text)
+        except (OSError, ValueError, IndexError):
+            continue
+        if level in sizes and kind in ("Data", "Unified") and size > 0:
+            sizes[level] = size
+    return sizes[1], sizes[2], sizes[3]
+
+
+def _vectors(triple: str, features: str) -> tuple[int, int]:
+    """Bytes of a vector register, and how many there are."""
+    on = set(features.split(","))
+    if triple.startswith(("x86_64", "amd64", "i686")) or platform.machine() in ("x86_64", "AMD64"):
+        if "+avx512f" in on and "+avx512vl" in on:
+            return 64, 32
+        return (32, 16) if "+avx2" in on else (16, 16)
+    return 16, 32

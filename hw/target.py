@@ -1,0 +1,113 @@
+"""What a target is: data that schedules and passes read, and the two functions that make something run.
+
+What holds here: a `Target` is found by name and loaded on first use; describing a target loads no compiler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tracedsl.diagnostics import TracedslError, nearest
+
+if TYPE_CHECKING:
+    from tracedsl.ir.loops import LoopProgram
+
+# name -> module and class; a target further away costs nothing until it is named
+_TARGETS = {"cpu": ("tracedsl.hw.cpu.target", "Cpu")}
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a scheduler needs to know. Sizes in bytes; `caches` from the nearest to the furthest, each as one core sees
+    it; `vector_registers` counts them; `threads` is how many run at once."""
+
+    name: str
+    vector_bytes: int
+    vector_registers: int
+    threads: int
+    caches: tuple[int, ...]
+    features: frozenset[str] = frozenset()
+
+    @property
+    def l1(self) -> int:
+        return self.caches[0]
+
+    @property
+    def l2(self) -> int:
+        return self.caches[1]
+
+    @property
+    def l3(self) -> int:
+        return self.caches[2]
+
+    @property
+    def cores(self) -> int:
+        return self.threads
+
+
+class Artefact(Protocol):
+    """Code for one target, as plain data that `tracedsl.cache.Store` can keep: `blobs` are bytes by name, `meta` is
+    JSON and says how to call it."""
+
+    @property
+    def blobs(self) -> Mapping[str, bytes]: ...
+
+    @property
+    def meta(self) -> Mapping[str, Any]: ...
+
+
+class Runnable(Protocol):
+    """Loaded code. It stays loaded as long as this object lives; any number of threads may call it."""
+
+    def run(self, pointers: Iterable[int]) -> None:
+        """Run on the arrays at these addresses: params, then results. Nothing is checked."""
+        ...
+
+
+class Target(Protocol):
+    """Turns scheduled loop programs into something that runs."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def description(self) -> Description: ...
+
+    def fingerprint(self) -> str:
+        """What, beside the program, decides what `compile` makes: part of every cache key."""
+        ...
+
+    def compile(self, program: LoopProgram) -> Artefact:
+        """Code for a whole kernel. Raises TracedslError if no code can be made of the program."""
+        ...
+
+    def text(self, what: str, program: LoopProgram) -> str:
+        """A readable form of the code: "llvm" or "asm"."""
+        ...
+
+    def load(self, blobs: Mapping[str, bytes], meta: Mapping[str, Any]) -> Runnable:
+        """Make stored code callable, in this process or in another one on an equal machine. Raises TracedslError if
+        it does not fit."""
+        ...
+
+
+def target(name: str) -> Target:
+    """The target of this name. Raises TracedslError (H003) if there is none."""
+    if name not in _TARGETS:
+        raise TracedslError("H003", f"there is no target {name!r}", hint=nearest(name, _TARGETS))
+    return _load(name)
+
+
+def names() -> list[str]:
+    return sorted(_TARGETS)
+
+
+@cache
+def _load(name: str) -> Target:
+    module, attribute = _TARGETS[name]
+    made: Target = getattr(import_module(module), attribute)()
+    return made
