@@ -55,6 +55,7 @@ CODES: dict[str, str] = {
     "L010": "prompt does not fit into the model's context",
     "L011": "scripted language model has no answer left",
     "L012": "API key is missing",
+    "L013": "endpoint's address cannot be used",
     "P001": "signature is not well formed",
     "P002": "unknown type in a signature",
     "P003": "no such field",

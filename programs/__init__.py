@@ -1,0 +1,69 @@
+"""Language-model programs: signatures, modules, adapters, model clients, evaluation, teleprompters.
+
+What holds here: names, arguments and behaviour follow DSPy 3, so that porting is a changed import. Importing this
+package loads nothing but this file; every public name is loaded on first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tracedsl.programs.adapters.base import Adapter as Adapter
+    from tracedsl.programs.adapters.base import AdapterParseError as AdapterParseError
+    from tracedsl.programs.adapters.chat import ChatAdapter as ChatAdapter
+    from tracedsl.programs.adapters.json import JSONAdapter as JSONAdapter
+    from tracedsl.programs.adapters.plain import PlainAdapter as PlainAdapter
+    from tracedsl.programs.context import TraceStep as TraceStep
+    from tracedsl.programs.context import configure as configure
+    from tracedsl.programs.context import context as context
+    from tracedsl.programs.context import current_lm as current_lm
+    from tracedsl.programs.context import trace_calls as trace_calls
+    from tracedsl.programs.evaluate import Evaluate as Evaluate
+    from tracedsl.programs.evaluate import EvaluationResult as EvaluationResult
+    from tracedsl.programs.example import Completions as Completions
+    from tracedsl.programs.example import Example as Example
+    from tracedsl.programs.example import Prediction as Prediction
+    from tracedsl.programs.fields import InputField as InputField
+    from tracedsl.programs.fields import OutputField as OutputField
+    from tracedsl.programs.lm import make_lm as LM  # noqa: F401 - the name that DSPy has
+    from tracedsl.programs.lm.base import LMError as LMError
+    from tracedsl.programs.lm.base import LMRequest as LMRequest
+    from tracedsl.programs.lm.base import LMResponse as LMResponse
+    from tracedsl.programs.lm.base import Usage as Usage
+    from tracedsl.programs.lm.scripted import OracleLM as OracleLM
+    from tracedsl.programs.lm.scripted import ScriptedLM as ScriptedLM
+    from tracedsl.programs.metrics import answer_exact_match as answer_exact_match
+    from tracedsl.programs.metrics import exact_match as exact_match
+    from tracedsl.programs.modules.chain_of_thought import ChainOfThought as ChainOfThought
+    from tracedsl.programs.modules.module import Module as Module
+    from tracedsl.programs.modules.predict import Predict as Predict
+    from tracedsl.programs.modules.predict import PreparedCall as PreparedCall
+    from tracedsl.programs.signature import Signature as Signature
+    from tracedsl.programs.signature import ensure_signature as ensure_signature
+    from tracedsl.programs.teleprompters.base import Teleprompter as Teleprompter
+    from tracedsl.programs.teleprompters.bootstrap import BootstrapFewShot as BootstrapFewShot
+    from tracedsl.programs.teleprompters.labeled import LabeledFewShot as LabeledFewShot
+else:
+    from tracedsl._lazy import make_lazy
+
+    make_lazy(__name__, {
+        "adapters.base": "Adapter AdapterParseError",
+        "adapters.chat": "ChatAdapter",
+        "adapters.json": "JSONAdapter",
+        "adapters.plain": "PlainAdapter",
+        "context": "TraceStep configure context current_lm trace_calls",
+        "evaluate": "Evaluate EvaluationResult",
+        "example": "Completions Example Prediction",
+        "lm": "LM=make_lm",
+        "lm.base": "LMError LMRequest LMResponse Usage",
+        "lm.scripted": "OracleLM ScriptedLM",
+        "metrics": "answer_exact_match exact_match",
+        "modules.chain_of_thought": "ChainOfThought",
+        "modules.module": "Module",
+        "modules.predict": "Predict PreparedCall",
+        "signature": "InputField OutputField Signature ensure_signature",
+        "teleprompters.base": "Teleprompter",
+        "teleprompters.bootstrap": "BootstrapFewShot",
+        "teleprompters.labeled": "LabeledFewShot",
+    })

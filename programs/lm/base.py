@@ -1,0 +1,151 @@
+"""What a language model is to the rest: requests, responses, usage, and the `LM` protocol.
+
+What holds here: a request is a frozen value that says everything the answer depends on except which model is asked and
+where. Equal requests to the same model at temperature 0 (or with the same seed) are the same call: they may be cached,
+shared and reordered. Nothing here holds a credential.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+from tracedsl.cache import digest
+from tracedsl.diagnostics import TracedslError
+
+if TYPE_CHECKING:
+    from tracedsl.programs.adapters.base import Adapter
+
+REQUEST_SETTINGS = ("temperature", "max_tokens", "n", "seed", "stop", "response_format", "rollout_id")
+Constraint = Literal["json_schema", "grammar"]
+
+
+class LMError(TracedslError, RuntimeError):
+    """A language model that cannot answer. The text never holds a credential."""
+
+    @property
+    def concerns_one_request(self) -> bool:
+        """Whether other requests to the same model may well succeed. If not, going on is pointless."""
+        return self.code in ("L003", "L005", "L010")
+
+
+class LMTransientError(LMError):
+    """A failure that may pass: too many requests, a server error, a lost connection.
+
+    `retry_after` is the wait in seconds that the endpoint asked for, if it did.
+    """
+
+    retry_after: float | None = None
+
+
+class Message(NamedTuple):
+    """One message of a chat. `role` is "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class ResponseFormat:
+    """What the answer has to look like: a JSON schema (as JSON text) or a GBNF grammar, and which of both."""
+
+    kind: Constraint
+    text: str
+
+
+@dataclass(frozen=True)
+class LMRequest:
+    """One call, complete. `temperature` None leaves it to the endpoint; `rollout_id` is not sent: it tells apart calls
+    that are otherwise equal, so that each has its own cached answer."""
+
+    messages: tuple[Message, ...]
+    temperature: float | None = 0.0
+    max_tokens: int | None = None
+    n: int = 1
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    response_format: ResponseFormat | None = None
+    rollout_id: int | None = None
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether the same request may be answered once for all."""
+        return self.temperature == 0 or self.seed is not None
+
+    @property
+    def cacheable(self) -> bool:
+        return self.deterministic or self.rollout_id is not None
+
+    def as_json(self) -> dict[str, Any]:
+        form = self.response_format
+        return {
+            "messages": [list(m) for m in self.messages], "temperature": self.temperature,
+            "max_tokens": self.max_tokens, "n": self.n, "seed": self.seed, "stop": list(self.stop),
+            "response_format": None if form is None else [form.kind, form.text], "rollout_id": self.rollout_id,
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the whole request, the same in every process."""
+        return digest(json.dumps(self.as_json(), ensure_ascii=False))
+
+    def with_(self, **changes: Any) -> LMRequest:
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What was used, in tokens and calls; `cached_calls` were answered without asking the model."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    calls: int = 0
+    cached_calls: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.prompt_tokens + other.prompt_tokens, self.completion_tokens + other.completion_tokens,
+                     self.calls + other.calls, self.cached_calls + other.cached_calls)
+
+
+@dataclass(frozen=True)
+class LMResponse:
+    """The answers (`n` of them). `finish_reason` is "stop" or "length" (cut off at `max_tokens`); `usage` is what was
+    used for this response: no tokens if it was `cached`."""
+
+    texts: tuple[str, ...]
+    usage: Usage = Usage()
+    finish_reason: str = "stop"
+    cached: bool = False
+
+
+class LM(Protocol):
+    """Anything that answers requests. `LMClient` is the base that ours share."""
+
+    model: str
+
+    @property
+    def identity(self) -> str:
+        """Which model, where: a text for keys, without credentials."""
+
+    @property
+    def constraints(self) -> frozenset[Constraint]:
+        """The kinds of `ResponseFormat` that this model keeps to."""
+
+    @property
+    def default_adapter(self) -> Adapter:
+        """The prompt layout that this model understands best."""
+
+    def request(self, messages: Iterable[Message], **config: Any) -> LMRequest:
+        """A request with this model's defaults where `config` does not say otherwise."""
+
+    def complete(self, request: LMRequest) -> LMResponse:
+        """Answer; raises `LMError`."""
+
+    def dump_state(self) -> Mapping[str, Any]:
+        """Model and settings as JSON data, without credentials."""

@@ -1,0 +1,1 @@
+"""Teleprompters (optimizers): they compile a program, that is, find its demonstrations and instructions."""

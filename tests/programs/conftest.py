@@ -1,0 +1,137 @@
+"""Fixtures: a cache of one's own, unchanged process settings, and an OpenAI-compatible endpoint that misbehaves on
+request."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tracedsl.cache import Store, default_root
+from tracedsl.programs import LMError
+from tracedsl.programs.context import Settings, _process
+
+USERS_CACHE = default_root()  # before any test moves it: the weights of the embedded model lie there
+
+
+@pytest.fixture(autouse=True)
+def _own_settings() -> Iterator[None]:
+    """No settings of one test reach the next."""
+    kept = _process.settings
+    _process.settings = Settings()
+    yield
+    _process.settings = kept
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """The real SmolLM2, fetched once into the user's cache; the test's own cache sees it too."""
+    pytest.importorskip("xllamacpp", reason="the extra `local` is not installed")
+    from tracedsl.programs.lm import models
+
+    try:
+        found = models.pull("smollm2-135m", store=Store(USERS_CACHE))
+    except LMError as error:
+        pytest.skip(f"the weights cannot be had: {error}")
+    (tmp_path / "cache").mkdir(mode=0o700)
+    (tmp_path / "cache" / "models").symlink_to(found.parent)
+    return found
+
+
+Reply = tuple[int, dict[str, str], bytes] | str
+
+
+class Endpoint:
+    """A local HTTP server. `replies` are served in turn, the last one for ever: (status, headers, body) or the name of
+    a misbehaviour. What was asked is in `requests`, with the headers in `headers`."""
+
+    def __init__(self) -> None:
+        self.replies: list[Reply] = []
+        self.requests: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.delay: Callable[[], None] = lambda: None
+        self._lock = threading.Lock()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    @property
+    def base(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def take(self, request: dict[str, Any], headers: dict[str, str]) -> Reply:
+        with self._lock:
+            self.requests.append(request)
+            self.headers.append(headers)
+            return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        endpoint = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                reply = endpoint.take(json.loads(body), {k.lower(): v for k, v in self.headers.items()})
+                endpoint.delay()
+                if isinstance(reply, str):
+                    self._misbehave(reply)
+                    return
+                status, headers, content = reply
+                self.send_response(status)
+                for name, value in {"Content-Type": "application/json", **headers}.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def _misbehave(self, how: str) -> None:
+                if how == "drop":  # close at once, with a reset
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                elif how == "cut":  # promise more than is sent
+                    self.send_response(200)
+                    self.send_header("Content-Type", "application/json")
+                    self.send_header("Content-Length", "1000")
+                    self.end_headers()
+                    self.wfile.write(b'{"id": "x", "choices": [')
+                self.close_connection = True
+                self.connection.close()
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        return Handler
+
+
+def chat_reply(*texts: str, finish: str = "stop") -> Reply:
+    """A well-formed chat completion."""
+    choices = [{"index": i, "finish_reason": finish, "message": {"role": "assistant", "content": t}}
+               for i, t in enumerate(texts)]
+    body = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": choices,
+            "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}}
+    return 200, {}, json.dumps(body).encode()
+
+
+def error_reply(status: int, message: str, **headers: str) -> Reply:
+    """An error as OpenAI writes it."""
+    return status, headers, json.dumps({"error": {"message": message, "type": "x", "code": None}}).encode()
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Any]:
+    made = Endpoint()
+    made.reply, made.error = chat_reply, error_reply  # type: ignore[attr-defined]
+    yield made
+    made.close()

@@ -1,0 +1,99 @@
+"""The embedded model itself: SmolLM2-135M in this process."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from pydantic import BaseModel
+
+from tracedsl.programs import (
+    LM,
+    ChatAdapter,
+    Evaluate,
+    Example,
+    JSONAdapter,
+    LabeledFewShot,
+    LMError,
+    PlainAdapter,
+    Predict,
+    Signature,
+    configure,
+    context,
+    exact_match,
+)
+
+pytestmark = pytest.mark.local_model
+
+
+class Place(BaseModel):
+    name: str
+    kind: Literal["city", "river"]
+    size: float | None
+
+
+TYPED = Signature("text -> n: int, ok: bool, when: datetime.date, kind: Literal['a b', 'c'], near: Place,"
+                  " maybe: int | None, tags: list[Literal['x', 'y']]", custom_types={"Place": Place})
+
+
+@pytest.mark.parametrize("adapter", [PlainAdapter(), ChatAdapter(), JSONAdapter()])
+def test_typed_fields_always_parse(weights: Path, adapter: object) -> None:
+    """Without a single demonstration, a model of 135 million parameters fills seven typed fields."""
+    lm = LM("local/smollm2-135m", max_tokens=300)
+    with context(lm=lm, adapter=adapter):  # type: ignore[arg-type]
+        made = Predict(TYPED)(text="Two rivers meet in the city of Arkona.")
+    assert isinstance(made.n, int) and isinstance(made.ok, bool) and isinstance(made.when, datetime.date)
+    assert made.kind in ("a b", "c") and isinstance(made.near, Place) and set(made.tags) <= {"x", "y"}
+    assert lm.usage.calls == 1
+
+
+def test_compiled_beats_uncompiled(weights: Path) -> None:
+    months = ["January", "March", "May", "July", "October", "December"]
+    numbers = ["01", "03", "05", "07", "10", "12"]
+    examples = [Example(text=f"It was on {d} {months[d % 6]} {1950 + d}.", date=f"{d:02}.{numbers[d % 6]}.{1950 + d}")
+                .with_inputs("text") for d in range(1, 25)]
+    configure(lm=LM("local/smollm2-135m", max_tokens=24))
+    program = Predict(Signature("text -> date", "Write the date as DD.MM.YYYY."))
+    compiled = LabeledFewShot(k=6).compile(program, trainset=examples[:12])
+    evaluate = Evaluate(devset=examples[12:], metric=exact_match)
+    before, after = evaluate(program).score, evaluate(compiled).score
+    assert after >= before + 25, (before, after)
+
+
+def test_the_same_call_gives_the_same_answer_from_many_threads(weights: Path) -> None:
+    lm = LM("local/smollm2-135m", max_tokens=12, cache=False)
+    predict = Predict("question -> answer")
+    questions = [f"What is {i} plus {i}?" for i in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        many = list(pool.map(lambda q: predict(question=q, lm=lm), questions * 2))
+    assert many[:4] == many[4:] and lm.usage.calls == 8
+
+
+def test_seeds_and_several_answers(weights: Path) -> None:
+    lm = LM("local/smollm2-135m", max_tokens=12)
+    hot = {"temperature": 1.0, "n": 3, "seed": 5}
+    one = Predict("topic -> story", **hot)(topic="sea", lm=lm)
+    two = Predict("topic -> story", **hot)(topic="sea", lm=LM("local/smollm2-135m", max_tokens=12, cache=False))
+    rolls = [Predict("topic -> story", temperature=1.0, rollout_id=i)(topic="sea", lm=two_lm).story
+             for two_lm in (LM("local/smollm2-135m", max_tokens=12, cache=False),) for i in (1, 2, 1)]
+    assert rolls[0] == rolls[2] != rolls[1]
+    assert one.completions.story == two.completions.story and len(set(one.completions.story)) > 1
+
+
+def test_a_file_by_path_and_what_is_wrong_with_one(weights: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "my model.gguf"
+    shutil.copy(weights, copy)
+    assert LM(f"local/{copy}", max_tokens=3)(prompt="Hi")[0]
+    assert LM(f"local/{copy}").endpoint != LM("local/smollm2-135m").endpoint
+    copy.write_bytes(weights.read_bytes()[:200_000])
+    with pytest.raises(LMError, match="L007"):
+        LM(f"local/{copy}")(prompt="Hi")
+
+
+def test_a_prompt_that_is_too_long(weights: Path) -> None:
+    with pytest.raises(LMError, match="L010"):
+        LM("local/smollm2-135m", n_ctx=64)(prompt="word " * 2000)
