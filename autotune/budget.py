@@ -1,7 +1,7 @@
 """Budgets: hard limits of a search in trials, seconds, calls, tokens or money.
 
-What holds here: a meter only counts up, and a search asks it before each trial; what was spent before an interruption
-is counted again when a search resumes from records only if it was really spent again.
+What holds here: a meter only counts up, and a search asks it before each trial. A trial whose measurement was on record
+counts as a trial but costs nothing, so that a search that is resumed ends where it would have ended.
 """
 
 from __future__ import annotations

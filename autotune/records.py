@@ -16,7 +16,6 @@ from pathlib import Path
 
 from tracedsl.autotune.measure import Measurement
 from tracedsl.autotune.space import Point, key
-
 from tracedsl.diagnostics import warn
 
 VERSION = 1

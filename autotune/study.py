@@ -78,8 +78,7 @@ class Study:
                         break
                     trial = self._trial(len(trials), point, known)
                     trials.append(trial)
-                    if not trial.recorded:
-                        meter.add(trial.measurement.cost)
+                    meter.add({} if trial.recorded else trial.measurement.cost)
                     best = self._better(best, trial)
                     if on_trial is not None and best is not None:
                         on_trial(trial, best)

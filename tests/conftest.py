@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tracedsl.cache import Store, default_root
+
 HERE = Path(__file__).parent
+USERS_CACHE = default_root()  # before any test moves it: the weights of the embedded model lie there
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -63,3 +66,19 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == expected, f"{name} changed (pytest --update-golden rewrites it):\n{diff}"
 
     return check
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """The real SmolLM2, fetched once into the user's cache; the test's own cache sees it too."""
+    pytest.importorskip("xllamacpp", reason="the extra `local` is not installed")
+    from tracedsl.programs.lm import models
+    from tracedsl.programs.lm.base import LMError
+
+    try:
+        found = models.pull("smollm2-135m", store=Store(USERS_CACHE))
+    except LMError as error:
+        pytest.skip(f"the weights cannot be had: {error}")
+    (tmp_path / "cache").mkdir(mode=0o700)
+    (tmp_path / "cache" / "models").symlink_to(found.parent)
+    return found

@@ -40,9 +40,9 @@ class _Group(click.Group):
 
         try:
             return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            error.message += f" {nearest(args[0], self.list_commands(ctx))}"
-            raise
+        except click.UsageError:
+            hint = nearest(args[0], self.list_commands(ctx))
+            raise click.UsageError(f"No such command {args[0]!r}; {hint}", ctx) from None
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,16 +9,11 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tracedsl.cache import Store, default_root
-from tracedsl.programs import LMError
 from tracedsl.programs.context import Settings, _process
-
-USERS_CACHE = default_root()  # before any test moves it: the weights of the embedded model lie there
 
 
 @pytest.fixture(autouse=True)
@@ -28,21 +23,6 @@ def _own_settings() -> Iterator[None]:
     _process.settings = Settings()
     yield
     _process.settings = kept
-
-
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    """The real SmolLM2, fetched once into the user's cache; the test's own cache sees it too."""
-    pytest.importorskip("xllamacpp", reason="the extra `local` is not installed")
-    from tracedsl.programs.lm import models
-
-    try:
-        found = models.pull("smollm2-135m", store=Store(USERS_CACHE))
-    except LMError as error:
-        pytest.skip(f"the weights cannot be had: {error}")
-    (tmp_path / "cache").mkdir(mode=0o700)
-    (tmp_path / "cache" / "models").symlink_to(found.parent)
-    return found
 
 
 Reply = tuple[int, dict[str, str], bytes] | str

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -53,9 +52,8 @@ def examples(name: str) -> list[Example]:
 def make(short: bool) -> Program:
     """The program, decorated; `short` takes fewer examples."""
     train, dev = examples("train"), examples("dev")
-    decorate = partial(program, metric=exact_match("date"),
-                       teleprompter=BootstrapFewShot(max_bootstrapped_demos=4, max_labeled_demos=8))
-    return decorate(trainset=train[:30 if short else 60], valset=dev[:16 if short else 24])(read_date)
+    return program(trainset=train[:30 if short else 60], valset=dev[:16 if short else 24], metric=exact_match("date"),
+                   teleprompter=BootstrapFewShot(max_bootstrapped_demos=4, max_labeled_demos=8))(read_date)
 
 
 def run(console: Console, short: bool) -> dict[str, Any]:
@@ -79,7 +77,7 @@ def run(console: Console, short: bool) -> dict[str, Any]:
     console.print(table)
     for question, answer in answers.items():
         console.print(f"  {question}  ->  [bold]{answer}[/bold]")
-    origin = "from the cache" if compiled.from_cache else "compiled now"
+    origin = "from the cache" if getattr(compiled, "from_cache", False) else "compiled now"
     console.print(f"{origin}, {seconds:.1f} s in all. `print(program.explain())` tells what was learned.")
     return {"before": before.score, "after": after.score, "interval_before": list(before.interval),
             "interval_after": list(after.interval), "examples": len(before.results), "answers": answers,

@@ -1,0 +1,31 @@
+"""Every example runs as its first lines say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+NEEDS_MODEL = {"read_dates"}
+
+
+def run(path: Path) -> str:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, str(path)], env=env, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("path", [p for p in EXAMPLES if p.stem not in NEEDS_MODEL], ids=lambda p: p.stem)
+def test_example(path: Path) -> None:
+    assert run(path)
+
+
+@pytest.mark.local_model
+def test_example_with_the_embedded_model(weights: Path) -> None:
+    assert run(ROOT / "examples" / "read_dates.py").count("1961") >= 1

@@ -1,0 +1,271 @@
+"""`@kernel`: an ordinary NumPy function, compiled for the arguments it is called with.
+
+Read `_Compiler.build` for the five stages in order: capture -> graph -> rewrite -> tune -> compile.
+
+What holds here: a decorated function returns what NumPy would return. A call looks up the variant for its arguments'
+types; without one, the disk; without that, the stages run, once, whatever the number of threads and processes that ask.
+What cannot be compiled runs in plain NumPy and says why (`explain()`; an error under `strict=True`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import update_wrapper
+from pathlib import Path
+from types import FunctionType, MethodType
+from typing import Any, overload
+
+from tracedsl.cache import Key, Store, code_digest
+from tracedsl.capture.arguments import Bound, Parameters, bind, key_text
+from tracedsl.capture.environment import Environment, Snapshot
+from tracedsl.capture.kernel import Captured, capture_kernel
+from tracedsl.capture.source import read_source
+from tracedsl.diagnostics import TracedslError, Unsupported, warn
+from tracedsl.hw.target import Target, target
+from tracedsl.ir.loops import LoopProgram
+from tracedsl.kernel_variant import Variant, load_variant, make_variant, store_variant
+from tracedsl.rewrite.passes import Rewritten, run_passes
+from tracedsl.rewrite.tensor.lower import TaskProgram, lower
+from tracedsl.rewrite.tensor.memory import loop_program
+from tracedsl.rewrite.tensor.passes import TENSOR_PASSES
+from tracedsl.schedule import Schedule, default_schedule, lower_task
+
+MAX_VARIANTS = 64    # specialisations of one function; further shapes run in NumPy rather than compiling for ever
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of one kernel. `tune` is how many schedules to measure a task on the first call (0: the default
+    schedule, no measurement); `disable` names passes to leave out."""
+
+    target: str = "cpu"
+    strict: bool = False
+    tune: int = 0
+    disable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What the stages made of one function for one set of argument types."""
+
+    captured: Captured
+    rewritten: Rewritten
+    tasks: TaskProgram
+    schedules: tuple[Schedule, ...]
+    loops: LoopProgram
+    seconds: Mapping[str, float]
+
+
+@dataclass
+class _Clock:
+    """How long each stage took."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class _Compiler:
+    """The five stages, for one function."""
+
+    function: FunctionType
+    environment: Snapshot
+    options: Options
+    store: Store
+    on: Target
+
+    def stages(self, bound: Bound) -> Stages:
+        """Everything up to loop nests. Raises `Unsupported` if there is no way to compile this call."""
+        clock = _Clock()
+        with clock("capture"):
+            captured = capture_kernel(self.function, bound, self.environment)
+        with clock("rewrite"):
+            rewritten = run_passes(captured.graph, TENSOR_PASSES, disable=self.options.disable)
+            tasks = lower(rewritten.graph)
+        with clock("tune"):
+            schedules = tuple(self._schedules(tasks))
+        with clock("loops"):
+            nests = [lower_task(task, schedule) for task, schedule in zip(tasks.tasks, schedules)]
+        return Stages(captured, rewritten, tasks, schedules, loop_program(tasks, nests), clock.seconds)
+
+    def build(self, bound: Bound, key: Key) -> Variant:
+        """All stages: a function and the types of its arguments in, a variant out, kept on disk under `key`."""
+        made = self.stages(bound)
+        start = time.perf_counter()
+        artefact = self.on.compile(made.loops)
+        seconds = {**made.seconds, "compile": time.perf_counter() - start}
+        variant = make_variant(made, artefact, self.on, seconds)
+        store_variant(self.store, key, variant, artefact)
+        return variant
+
+    def key(self, bound: Bound) -> Key:
+        """What a compiled variant depends on, part by part."""
+        parts = {
+            "source": read_source(self.function).digest, "arguments": key_text(bound.key),
+            "surroundings": key_text(self.environment.key),
+            "target": f"{self.on.name} {self.on.fingerprint()}", "compiler": code_digest(Path(__file__).parent),
+            "options": f"tune={self.options.tune} disable={','.join(sorted(self.options.disable))}",
+        }
+        return Key("kernel", f"{self.function.__module__}:{self.function.__qualname__}", parts)
+
+    def find_or_build(self, bound: Bound) -> Variant:
+        key = self.key(bound)
+        if (variant := load_variant(self.store, key, self.on)) is not None:
+            return variant
+        why = str(self.store.why(key))
+        with self.store.lock(key):
+            found = load_variant(self.store, key, self.on)     # another process may have made it meanwhile
+            return found if found is not None else self.build(bound, key).because(why)
+
+    def _schedules(self, tasks: TaskProgram) -> Iterator[Schedule]:
+        for task in tasks.tasks:
+            if self.options.tune:
+                from tracedsl.kernel_tuning import tune_task
+
+                yield tune_task(task, self.on, self.options.tune, self.store)
+            else:
+                yield default_schedule(task, self.on.description)
+
+
+class Kernel:
+    """A decorated function. Call it like the function; `function` is the plain one."""
+
+    def __init__(self, function: FunctionType, options: Options, store: Store | None = None) -> None:
+        update_wrapper(self, function)
+        self.function = function
+        self.options = options
+        self._store = store if store is not None else Store()
+        self._parameters = Parameters.of(function)
+        self._variants: dict[Any, Variant | Unsupported] = {}
+        self._lock = threading.RLock()
+        self._environment = Environment(function)
+        self._shown: Bound | None = None     # the types of the latest specialisation, without its arrays
+        self._last: Variant | Unsupported | None = None
+        self._warned = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            bound = bind(self._parameters, args, kwargs)
+            snapshot = self._environment.snapshot()
+            variant = self._last = self._variant(bound, snapshot)
+            if isinstance(variant, Variant):
+                return variant(bound, snapshot)
+        except Unsupported as error:
+            variant = self._last = error
+        self._fall_back(variant)
+        return self.function(*args, **kwargs)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<kernel {self.function.__module__}.{self.function.__qualname__}>"
+
+    # -- what happened ------------------------------------------------------------------------------------------
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the last call ran as machine code."""
+        return isinstance(self._last, Variant)
+
+    @property
+    def from_cache(self) -> bool:
+        """Whether the last call's machine code came from disk rather than being compiled in this process."""
+        return isinstance(self._last, Variant) and self._last.origin.cached
+
+    def explain(self) -> str:
+        """What was done for each set of argument types and why, as text."""
+        from tracedsl.kernel_report import explain_kernel
+
+        return explain_kernel(self.function, self._variants, self._last)
+
+    def show(self, what: str = "graph", *args: Any, **kwargs: Any) -> str:
+        """A stage's text: "graph" (as captured), "rewritten", "tasks", "schedule", "loops", "llvm" or "asm".
+
+        For the given arguments, or for those of the last compiled call. Raises TracedslError (K002) for another
+        word or without arguments to go by, and `Unsupported` if they cannot be compiled for.
+        """
+        from tracedsl.kernel_report import show_stage
+
+        bound = bind(self._parameters, args, kwargs) if args or kwargs else None
+        bound = bound or self._shown
+        if bound is None:
+            raise TracedslError("K002", f"there is nothing of {self.function.__name__!r} to show yet",
+                                hint="call it first, or pass arguments: show('loops', x, w)")
+        compiler = self._compiler(self._environment.snapshot())
+        return show_stage(what, compiler.stages(bound), compiler.on)
+
+    # -- variants -----------------------------------------------------------------------------------------------
+
+    def _variant(self, bound: Bound, snapshot: Snapshot) -> Variant | Unsupported:
+        key = (bound.key, snapshot.key)
+        found = self._variants.get(key)
+        if found is None:
+            with self._lock:
+                found = self._variants.get(key)
+                if found is None:
+                    found = self._variants[key] = self._specialise(bound, snapshot)
+        return found
+
+    def _specialise(self, bound: Bound, snapshot: Snapshot) -> Variant | Unsupported:
+        if len(self._variants) >= MAX_VARIANTS:
+            what = f"{self.function.__name__!r} was compiled for {MAX_VARIANTS} sets of types already"
+            return Unsupported("K001", what, why="each new shape is compiled on its own",
+                               hint="pass arrays of a few fixed shapes, or leave this function to NumPy")
+        try:
+            variant = self._compiler(snapshot).find_or_build(bound)
+        except Unsupported as error:
+            return error
+        self._shown = replace(bound, leaves=())
+        return variant
+
+    def _compiler(self, snapshot: Snapshot) -> _Compiler:
+        return _Compiler(self.function, snapshot, self.options, self._store, target(self.options.target))
+
+    def _fall_back(self, why: Unsupported) -> None:
+        if self.options.strict:
+            raise why
+        if not self._warned:
+            self._warned = True
+            d = why.diagnostic
+            what = f"{self.function.__name__!r} runs in plain NumPy: {d.what}"
+            warn(d.code, what, why=d.why, hint=d.hint, span=d.span, stacklevel=4)
+
+
+@overload
+def kernel(function: Callable[..., Any], /) -> Kernel: ...
+@overload
+def kernel(*, target: str = ..., strict: bool = ..., tune: int = ..., disable: Sequence[str] = ...,
+           store: Store | None = ...) -> Callable[[Callable[..., Any]], Kernel]: ...
+def kernel(function: Callable[..., Any] | None = None, /, *, target: str = "cpu", strict: bool = False, tune: int = 0,
+           disable: Sequence[str] = (), store: Store | None = None) -> Any:
+    """Compile a NumPy function on first call, for the types of the arguments it is called with.
+
+    Args:
+        target: what to compile for; `tracedsl.hw.target.names()` lists what there is.
+        strict: raise `Unsupported`, with file, line and caret, instead of running in plain NumPy.
+        tune: schedules to measure a task on the first call; 0 takes the default schedule without measuring.
+        disable: names of rewrites to leave out.
+        store: where compiled code is kept; the user's cache folder if not given.
+
+    Raises TypeError for something that is not a plain Python function.
+    """
+    options = Options(target, strict, tune, tuple(disable))
+
+    def decorate(plain: Callable[..., Any]) -> Kernel:
+        if isinstance(plain, Kernel):
+            plain = plain.function
+        if not isinstance(plain, FunctionType):
+            raise TypeError(f"@kernel takes a plain Python function, not {plain!r}")
+        return Kernel(plain, options, store)
+
+    return decorate if function is None else decorate(function)

@@ -1,0 +1,139 @@
+"""Tuning of one task: its schedules as a space, measured in seconds, through the search engine of `autotune`.
+
+What holds here: a schedule is measured on made-up data of the task's own shapes, alone, and counts only if its results
+agree with those of the default schedule. What was measured is recorded by task, target and compiler, and not measured
+again. The winner is timed in turns with the default schedule before it is taken, so that tuning does not make a kernel slower.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tracedsl.autotune import Budget, CoordinateDescent, Measurement, Parameter, Point, Records, Space, Study, Trial
+from tracedsl.cache import Store, code_digest, digest
+from tracedsl.diagnostics import TracedslError
+from tracedsl.hw.target import Runnable, Target
+from tracedsl.ir.dtypes import BYTES
+from tracedsl.ir.expr import Buffer, Task, task_text
+from tracedsl.ir.loops import LoopProgram
+from tracedsl.schedule import Schedule, default_schedule, lower_task, schedule_from_point, schedule_space
+
+Array = np.ndarray[Any, Any]
+
+_ROUNDS = 5          # timed runs of a candidate, of which the median counts
+_MARGIN = 0.02       # a candidate wins only if it is faster by this share: less is noise
+_SLOW = 3.0          # a candidate this many times slower than the best is not timed again
+
+
+def tune_task(task: Task, on: Target, trials: int, store: Store) -> Schedule:
+    """The best of `trials` schedules of a task on this machine; the default one if nothing beats it.
+
+    Ctrl-C keeps the best so far. Tasks without choices, and those that the user gave hints for, are not searched.
+    """
+    default = default_schedule(task, on.description)
+    choices = schedule_space(task, on.description)
+    if task.hints or not choices:
+        return default
+    space = Space(tuple(Parameter(name, tuple(values), ordered=True) for name, values in choices.items()))
+    measurer = _ScheduleMeasurer(task, on, default)
+    records = Records(store.root / "records" / "kernels.jsonl") if store.usable() else None
+    study = Study(space, CoordinateDescent(space), measurer, task_key(task, on), budget=Budget(trials=trials),
+                  records=records, margin=_MARGIN)
+    outcome = study.run()
+    return measurer.winner(outcome.best)
+
+
+def task_key(task: Task, on: Target) -> str:
+    """What a measurement of this task belongs to: what it computes, on what, made by which compiler."""
+    strides = [str(b.strides) for b in task.buffers()]
+    return digest(task_text(task), *strides, on.name, on.fingerprint(), code_digest(Path(__file__).parent))[:32]
+
+
+@dataclass
+class _ScheduleMeasurer:
+    """Measures points of a task's schedule space in seconds."""
+
+    task: Task
+    on: Target
+    default: Schedule
+
+    def __post_init__(self) -> None:
+        self.written = {stage.out.name for stage in self.task.stages}
+        self.buffers = self.task.buffers()
+        rng = np.random.default_rng(0)
+        self.memory = {b.name: _memory(b, rng) for b in self.buffers}
+        self.expected: dict[str, Array] | None = None
+        self.best = float("inf")
+
+    def __call__(self, point: Point) -> Measurement:
+        try:
+            if self.expected is None:
+                self.best = self._seconds(self._ready(self.default))
+                self.expected = {name: self.memory[name].copy() for name in self.written if name in self.memory}
+            runnable = self._ready(schedule_from_point(self.task, self.on.description, dict(point)))
+            seconds = self._seconds(runnable)
+        except TracedslError as error:
+            return Measurement(None, error.diagnostic.what)
+        for name, right in self.expected.items():
+            if not np.allclose(self.memory[name], right, rtol=1e-3, atol=1e-3, equal_nan=True):
+                return Measurement(None, f"wrong values in {name}")
+        self.best = min(self.best, seconds)
+        return Measurement(seconds)
+
+    def winner(self, best: Trial | None) -> Schedule:
+        """The best point's schedule if, timed in turns with the default one, it is faster; else the default one."""
+        if best is None:
+            return self.default
+        found = schedule_from_point(self.task, self.on.description, dict(best.point))
+        ready = {False: self._ready(self.default), True: self._ready(found)}
+        times: dict[bool, list[float]] = {False: [], True: []}
+        for _ in range(_ROUNDS):
+            for which, runnable in ready.items():
+                times[which].append(self._seconds(runnable))
+        faster = statistics.median(times[True]) < (1 - _MARGIN) * statistics.median(times[False])
+        return found if faster else self.default
+
+    def _ready(self, schedule: Schedule) -> Runnable:
+        nest = lower_task(self.task, schedule)
+        read = tuple(b for b in self.buffers if b.name not in self.written)
+        made = tuple(b for b in self.buffers if b.name in self.written)
+        artefact = self.on.compile(LoopProgram(self.task.name, read, made, (), (nest,)))
+        return self.on.load(artefact.blobs, artefact.meta)
+
+    def _seconds(self, runnable: Runnable) -> float:
+        order = sorted(self.buffers, key=lambda b: b.name in self.written)
+        pointers = [_base(b, self.memory[b.name]) for b in order]
+        runnable.run(pointers)
+        times: list[float] = []
+        for _ in range(_ROUNDS):
+            start = time.perf_counter()
+            runnable.run(pointers)
+            times.append(time.perf_counter() - start)
+            if times[0] > _SLOW * self.best:
+                break
+        return statistics.median(times)
+
+
+def _span(buffer: Buffer) -> tuple[int, int]:
+    """The lowest and the highest element that the buffer touches, counted from its first one."""
+    reach: Sequence[int] = [stride * (extent - 1) for stride, extent in zip(buffer.strides, buffer.shape) if extent]
+    return sum(r for r in reach if r < 0), sum(r for r in reach if r > 0)
+
+
+def _memory(buffer: Buffer, rng: np.random.Generator) -> Array:
+    low, high = _span(buffer)
+    count = high - low + 1
+    if buffer.dtype.startswith("float"):
+        return rng.uniform(0.5, 1.5, count).astype(buffer.dtype)
+    return rng.integers(0, 2 if buffer.dtype == "bool" else 4, count).astype(buffer.dtype)
+
+
+def _base(buffer: Buffer, memory: Array) -> int:
+    return int(memory.ctypes.data) - _span(buffer)[0] * BYTES[buffer.dtype]

@@ -1,0 +1,148 @@
+"""A variant: one specialisation of a kernel, ready to be called, kept on disk and loaded from there.
+
+What holds here: a variant loaded from disk traces nothing and compiles nothing. Arrays are passed where they are;
+only what machine code cannot read (byte-swapped or misaligned memory) is copied. Results are new arrays, or the
+argument or view of it that NumPy would return. A stored entry that does not fit is a miss, never wrong code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tracedsl.cache import Key, Store
+from tracedsl.capture.arguments import Bound
+from tracedsl.capture.environment import Snapshot
+from tracedsl.capture.outputs import Argument, Interface, Outer
+from tracedsl.diagnostics import TracedslError, Unsupported
+from tracedsl.hw.target import Artefact, Runnable, Target
+
+if TYPE_CHECKING:
+    from tracedsl.kernel import Stages
+
+Array = np.ndarray[Any, Any]
+Layout = tuple[str, tuple[int, ...]]     # dtype and shape
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a variant comes from. `why`: why it had to be compiled; `seconds`: what its stages took when it was."""
+
+    cached: bool
+    why: str
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `explain()` tells of a variant: texts that the stages left."""
+
+    signature: str
+    passes: tuple[str, ...]
+    tasks: tuple[str, ...]
+    schedules: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"signature": self.signature, "passes": list(self.passes), "tasks": list(self.tasks),
+                "schedules": list(self.schedules)}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Report:
+        return Report(str(data["signature"]), tuple(data["passes"]), tuple(data["tasks"]), tuple(data["schedules"]))
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """Machine code with the way in and out. `params` are the graph's parameters, `constants` further arrays that the
+    code reads, `results` what it writes."""
+
+    interface: Interface
+    params: tuple[Layout, ...]
+    results: tuple[Layout, ...]
+    constants: tuple[Array, ...]
+    runnable: Runnable
+    report: Report
+    origin: Origin
+
+    def __call__(self, bound: Bound, snapshot: Snapshot) -> Any:
+        """One call. Raises what Python raises while it computes numbers that are arguments."""
+        outer = snapshot.leaves
+        copied = {Argument(i) for i in bound.copies} | {Outer(i) for i in snapshot.copies()}
+        given = self.interface.gather(bound.leaves, outer)
+        inputs = [self._input(value, layout, source in copied)
+                  for value, layout, source in zip(given, self.params, self.interface.inputs)]
+        results = [np.empty(shape, dtype) for dtype, shape in self.results]
+        self.runnable.run([array.__array_interface__["data"][0] for array in (*inputs, *self.constants, *results)])
+        return self.interface.assemble(results, bound.leaves, outer)
+
+    def because(self, why: str) -> Variant:
+        """The same variant, with the reason why it was compiled."""
+        return replace(self, origin=replace(self.origin, why=why))
+
+    @staticmethod
+    def _input(value: Any, layout: Layout, copied: bool) -> Array:
+        if type(value) is np.ndarray and not copied:
+            return value
+        with np.errstate(all="ignore"):
+            return np.array(value, dtype=layout[0], order="C")
+
+
+def make_variant(made: Stages, artefact: Artefact, on: Target, seconds: Mapping[str, float]) -> Variant:
+    """A variant from what the stages made."""
+    graph = made.captured.graph
+    constants = tuple(np.ascontiguousarray(c) for c in made.tasks.constants)
+    return Variant(made.captured.interface, _layouts(graph.params), _layouts(graph.results), constants,
+                   on.load(artefact.blobs, artefact.meta), _report(made), Origin(False, "", dict(seconds)))
+
+
+def store_variant(store: Store, key: Key, variant: Variant, artefact: Artefact) -> bool:
+    """Keep a variant on disk; False if it cannot be kept (a result of a class without a name, a full disk)."""
+    try:
+        interface = variant.interface.to_json()
+    except Unsupported:
+        return False
+    constants = {f"constant.{i}": c.tobytes() for i, c in enumerate(variant.constants)}
+    meta = {
+        "interface": interface, "code": dict(artefact.meta), "params": variant.params, "results": variant.results,
+        "constants": [(c.dtype.name, c.shape) for c in variant.constants], "report": variant.report.to_json(),
+        "seconds": dict(variant.origin.seconds),
+    }
+    return store.put(key, {**artefact.blobs, **constants}, meta)
+
+
+def load_variant(store: Store, key: Key, on: Target) -> Variant | None:
+    """The variant on disk; None if there is none, or none that fits."""
+    entry = store.get(key)
+    if entry is None:
+        return None
+    meta, blobs = entry.meta, entry.blobs
+    try:
+        constants = tuple(np.frombuffer(blobs[f"constant.{i}"], dtype).reshape(shape)
+                          for i, (dtype, shape) in enumerate(meta["constants"]))
+        return Variant(Interface.from_json(meta["interface"]), _from_json(meta["params"]), _from_json(meta["results"]),
+                       constants, on.load(blobs, meta["code"]), Report.from_json(meta["report"]),
+                       Origin(True, "", dict(meta["seconds"])))
+    except (KeyError, TypeError, ValueError, ImportError, AttributeError, TracedslError):
+        return None
+
+
+def _layouts(nodes: Sequence[Any]) -> tuple[Layout, ...]:
+    return tuple((node.type.dtype, node.type.shape) for node in nodes)
+
+
+def _from_json(rows: Sequence[Any]) -> tuple[Layout, ...]:
+    return tuple((str(dtype), tuple(map(int, shape))) for dtype, shape in rows)
+
+
+def _report(made: Stages) -> Report:
+    from tracedsl.ir.expr import task_text
+
+    graph = made.captured.graph
+    params = ", ".join(f"{p.attr('name')}: {p.type}" for p in graph.params)
+    results = ", ".join(str(node.type) for node in graph.results)
+    passes = tuple(str(record) for record in made.rewritten.records if record.changed)
+    return Report(f"({params}) -> {results or 'nothing computed'}", passes,
+                  tuple(map(task_text, made.tasks.tasks)), tuple(map(str, made.schedules)))
