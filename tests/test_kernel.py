@@ -125,8 +125,8 @@ def test_complex_parts() -> None:
 
 
 MATH = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "arcsin", "arccos", "arctan",
-        "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "sqrt", "cbrt", "square", "reciprocal", "floor", "ceil",
-        "trunc", "rint", "sign", "isnan", "isinf", "isfinite", "signbit", "absolute"]
+        "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "sqrt", "cbrt", "square", "reciprocal", "floor",
+        "ceil", "trunc", "rint", "sign", "isnan", "isinf", "isfinite", "signbit", "absolute"]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
@@ -488,7 +488,8 @@ def grow(seed: list[int], values: list[Any]) -> Any:
     for number in seed:
         kind, pick = number % 3, number // 3
         if kind == 0:
-            stack.append(UNARY[pick % len(UNARY)](stack[pick % len(stack)]))
+            if np.ndim(stack[pick % len(stack)]):
+                stack.append(UNARY[pick % len(UNARY)](stack[pick % len(stack)]))
         elif kind == 1:
             a, b = stack[pick % len(stack)], stack[(pick // 7) % len(stack)]
             if a.shape == b.shape or not a.shape or not b.shape:

@@ -80,7 +80,7 @@ def test_the_wheel_ignores_a_users_modules(wheel: Path, decoys: Path, tmp_path_f
     assert where["tracedsl.hw"] == str(target / "tracedsl" / "hw" / "__init__.py")
     tops = {name.split("/")[0] for name in names}
     assert all(top == "tracedsl" or top.endswith(".dist-info") for top in tops), tops
-    assert {"tracedsl/py.typed", "tracedsl/ir/README.md"} <= set(names)
+    assert {"tracedsl/py.typed", "tracedsl/ir/README.md", "tracedsl/demo/dates.dev.jsonl"} <= set(names)
 
 
 def test_the_root_as_working_directory_needs_no_installation() -> None:

@@ -74,6 +74,7 @@ CODES: dict[str, str] = {
     "P105": "compiled program is not better",
     "P106": "cached program does not fit",
     "P107": "compilation of a program was interrupted",
+    "P108": "budget of a compilation is spent",
     "H021": "array does not fit the compiled code",
     "H022": "compiled code is of another machine or version",
     "H020": "loop nest is not well formed",

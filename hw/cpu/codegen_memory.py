@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 
 from tracedsl.hw.cpu.codegen_error import malformed
 from tracedsl.hw.cpu.codegen_place import Places
-from tracedsl.hw.cpu.codegen_scalar import value_type
 from tracedsl.hw.cpu.emitter import Value, constant, undefined, vec
 from tracedsl.hw.cpu.irtypes import OF_DTYPE, lanes, like
 from tracedsl.ir.dtypes import BYTES
@@ -88,7 +87,8 @@ class Memory:
         self._nowhere: Value | None = None
 
     def add(self, buffer: Buffer, base: Value) -> None:
-        self._bases[buffer.name] = base
+        """`base`, the buffer's address, stands in the entry block."""
+        self._bases[buffer.name] = self._places.settle(base, 0)
 
     def __contains__(self, buffer: Buffer) -> bool:
         return buffer.name in self._bases
@@ -207,7 +207,7 @@ class Memory:
     def _guarded(self, pointer: Value, condition: Value) -> Value:
         """`pointer` if the condition holds, else the address of something that may be read."""
         if self._nowhere is None:
-            self._nowhere = self._f.alloca("i64")
+            self._nowhere = self._places.settle(self._f.alloca("i64"), 0)
         return self._places.place(self._f.select, condition, pointer, self._nowhere)
 
     def _any(self, guard: Value) -> Value:
@@ -228,7 +228,7 @@ class Memory:
         f, n, size = self._f, self._bindings.lanes, BYTES[buffer.dtype]
         spot = self._bindings.spot(flat(buffer, index))
         pointer = self._pointer(buffer, spot)
-        raw = f.zext(value, "i8") if value_type(buffer.dtype) == "i1" else value
+        raw = value if buffer.dtype != "bool" else self._places.place(lambda bit: f.zext(bit, "i8"), value)
         if n > 1 and spot.step == 0:
             f.store(f.extract_element(raw, n - 1), pointer)
         elif n == 1 or spot.step == 1:

@@ -57,11 +57,15 @@ class Places:
             self.f.br(header)
 
     def level(self, value: Value) -> int:
-        return min(self._levels.get(value.name, 0), self.depth)
+        """Of a constant 0; of a value that nobody told of, the current level."""
+        if not value.name.startswith("%"):
+            return 0
+        return min(self._levels.get(value.name, self.depth), self.depth)
 
-    def settle(self, value: Value) -> Value:
-        """Say that `value` is made at the current level (a phi; the last value of a loop that has ended)."""
-        self._levels[value.name] = self.depth
+    def settle(self, value: Value, level: int | None = None) -> Value:
+        """Say that `value` is there from `level` on, by default the current one (a phi; the last value of a loop that
+        has ended; an address in the entry block)."""
+        self._levels[value.name] = self.depth if level is None else level
         return value
 
     def read_level(self, name: str) -> int:
@@ -73,7 +77,7 @@ class Places:
         level = max([level, *map(self.level, operands)])
         with self._at(level):
             value = emit(*operands)
-        if level and value.name.startswith("%"):
+        if value.name.startswith("%"):
             self._levels.setdefault(value.name, level)
         return value
 

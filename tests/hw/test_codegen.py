@@ -234,6 +234,14 @@ def test_local_buffers_and_temporaries() -> None:
     np.testing.assert_array_equal(run(nest, [values])[0], (2 * values[:, ::-1]) ** 2)
 
 
+def test_booleans_from_before_a_loop() -> None:
+    """One boolean for all lanes, known before the loop that stores it."""
+    x, r, i, v = param("x", dtype="bool"), result("r", 6, dtype="bool"), Axis("i", 3), Axis("v", 2)
+    nest = program((x,), (r,), For(i, "serial", (For(v, "vector", (Store(r, (at(i, 2) + at(v),), load(x)),)),)))
+    for flag in (True, False):
+        assert run(nest, [np.array(flag)])[0].tolist() == [flag] * 6
+
+
 def test_many_dimensions_and_large_offsets() -> None:
     """Strides that do not fit 32 bits: the address arithmetic has 64."""
     r = Buffer("r", "uint8", (2, 3), (1 << 33, 1), "result")

@@ -241,3 +241,71 @@ def test_parallel_loops_become_one(loops: tuple[int, int]) -> None:
     store = Store(out, (at(a), at(b)), Position("int64", at(a, 10) + at(b) + 1))
     nest = For(a, "parallel", (For(b, "parallel", (store,)),))
     check(program((), (out,), nest), 0)
+
+
+class Statements:
+    """Random statements over three small buffers (result, local, register) that share expressions."""
+
+    def __init__(self, draw: Draw) -> None:
+        self.draw = draw
+        self.i, self.u, self.v = Axis("i", 3), Axis("u", 2), Axis("v", 4)
+        self.x = Buffer.row_major("x", "int32", (8,), "param")
+        self.buffers = [Buffer.row_major("r", "int32", (8,), "result"), Buffer.row_major("t", "int32", (8,), "local"),
+                        Buffer.row_major("acc", "int32", (8,), "register")]
+        self.stock: dict[frozenset[Axis], list[Expr]] = {}
+
+    def position(self, bound: frozenset[Axis], buffer: Buffer) -> Affine:
+        """A position in 0 .. 7 over axes that are bound here."""
+        allowed = bound - {self.i} if buffer.scope == "register" else bound
+        options = [Affine((), self.draw.pick(range(8)))]
+        for terms in (((self.v, 1),), ((self.u, 3), (self.v, 1)), ((self.u, 1),), ((self.v, -1),), ((self.v, 2),),
+                      ((self.i, 1), (self.v, 1)), ((self.i, 2), (self.u, 1)), ((self.i, -1),)):
+            if allowed >= {axis for axis, _ in terms}:
+                total = Affine()
+                for axis, factor in terms:
+                    total = total + at(axis, factor)
+                options.append(total + (-total.bounds()[0]))
+        return self.draw.pick(options)
+
+    def expr(self, bound: frozenset[Axis]) -> Expr:
+        """A new expression, or one that was there before."""
+        known = [e for axes, found in self.stock.items() if axes <= bound for e in found]
+        if known and self.draw.pick((True, True, False)):
+            return self.draw.pick(known)
+        source = self.draw.pick([self.x, *self.buffers])
+        made: Expr = Load("int32", source, (self.position(bound, source),))
+        if known:
+            made = Call("int32", self.draw.pick(("add", "mul", "maximum")), (made, self.draw.pick(known)))
+        self.stock.setdefault(bound, []).append(made)
+        return made
+
+    def statements(self, bound: frozenset[Axis], depth: int) -> tuple[Stmt, ...]:
+        found: list[Stmt] = []
+        for _ in range(self.draw.pick((1, 2, 3))):
+            free = [a for a in (self.i, self.u, self.v) if a not in bound]
+            if depth and free and self.draw.pick((True, True, False)):
+                axis = self.draw.pick(free)
+                kind: Kind = {"i": "serial", "u": "unroll", "v": "vector"}[axis.name]  # type: ignore[assignment]
+                found.append(For(axis, kind, self.statements(bound | {axis}, depth - 1)))
+            else:
+                target = self.draw.pick(self.buffers)
+                index, value = (self.position(bound, target),), self.expr(bound)
+                found.append(self.draw.pick((Store(target, index, value), Update(target, index, "add", value),
+                                             Update(target, index, "maximum", value))))
+        return tuple(found)
+
+
+@QUICK
+@given(st.data())
+def test_statements_in_any_order(data: st.DataObject) -> None:
+    """Reading, writing and combining the same buffers again and again, at every depth, with shared expressions."""
+    draw = Draw(data)
+    made = Statements(draw)
+    z = Axis("z", 8)
+    start = tuple(For(z, "vector", (Store(b, (at(z),), Load("int32", made.x, (at(z),))),)) for b in made.buffers)
+    end = tuple(For(z, "vector", (Update(made.buffers[0], (at(z),), "add", Load("int32", b, (at(z),))),))
+                for b in made.buffers[1:])
+    body: tuple[Stmt, ...] = (*start, *made.statements(frozenset(), 3), *made.statements(frozenset(), 3), *end)
+    for buffer in made.buffers[1:]:
+        body = (Alloc(buffer, body),)
+    check(program((made.x,), (made.buffers[0],), *body), data.draw(st.integers(0, 5)))

@@ -62,7 +62,7 @@ def test_targets_by_name() -> None:
     assert cpu is target("cpu") and "cpu" in names()
     description = cpu.description
     assert description.name == "cpu" and description.caches == (host().l1, host().l2, host().l3)
-    assert description.lanes(4) == host().lanes(4) and description.vector_registers == host().vector_registers
+    assert description.vector_bytes == host().vector_bytes and description.vector_registers == host().vector_registers
     assert all(not feature.startswith(("+", "-")) for feature in description.features)
     with pytest.raises(TracedslError, match="did you mean 'cpu'"):
         target("cpuu")

@@ -4,17 +4,21 @@ What holds here:
 - Expressions are frozen and shared by identity; whoever builds them memoises, whoever walks them memoises by `id`.
 - Positions are `Affine` wherever they can be: a sum of whole multiples of axes and a constant, compared by value. That
   is what strides, bounds and vectorisation are read from. Other positions (gathers) are integer expressions.
-- Complex numbers do not occur: a complex buffer is seen as floats with twice the last extent (see `split_complex`).
+- Complex numbers do not occur: a complex buffer is seen as floats with one more dimension of extent 2
+  (`split_complex`).
+- A load may see a buffer by another shape and other strides than its owner: the name tells the memory, and the address
+  is the sum of index * stride of the buffer that stands in the load.
 - A `Task` is one launch: stages that share their outermost axes, each stage one tensor expression.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal as OneOf
 
-from tracedsl.ir.dtypes import short
+from tracedsl.ir.dtypes import BYTES, is_float, is_integer, is_unsigned, short
 
 Scope = OneOf["param", "result", "temp", "local", "register"]
 
@@ -168,6 +172,16 @@ class Reduced(Expr):
     """In a stage's `finish`: the value that the reduction gave."""
 
 
+def address(index: Iterable[Index], buffer: Buffer) -> Affine | None:
+    """The distance from the buffer's first element, in elements; None if a position is not affine (a gather)."""
+    total = Affine()
+    for entry, stride in zip(index, buffer.strides, strict=True):
+        if not isinstance(entry, Affine):
+            return None
+        total = total + entry * stride
+    return total
+
+
 # name -> (number of operands, dtype of the result: "same" as the operands', "bool", or "second": as the second's)
 SCALAR_OPS: dict[str, tuple[int, str]] = {
     **dict.fromkeys(("add", "sub", "mul", "div", "floordiv", "mod", "fmod", "pow", "maximum", "minimum", "fmax", "fmin",
@@ -184,6 +198,23 @@ SCALAR_OPS: dict[str, tuple[int, str]] = {
 COMBINERS: dict[str, float | str] = {
     "add": 0, "mul": 1, "maximum": "low", "minimum": "high", "or": 0, "and": 1, "fmax": "low", "fmin": "high",
 }
+
+
+def neutral(combine: str, dtype: str) -> bool | int | float:
+    """The element that changes nothing under a combiner."""
+    what = COMBINERS[combine]
+    if dtype == "bool":
+        return combine in ("mul", "and", "minimum", "fmin")
+    if combine == "and":
+        return (1 << 8 * BYTES[dtype]) - 1 if is_unsigned(dtype) else -1
+    if isinstance(what, str):
+        if is_float(dtype):
+            return -math.inf if what == "low" else math.inf
+        bits = 8 * BYTES[dtype]
+        if is_unsigned(dtype):
+            return 0 if what == "low" else (1 << bits) - 1
+        return -(1 << bits - 1) if what == "low" else (1 << bits - 1) - 1
+    return int(what) if is_integer(dtype) else float(what)
 
 
 # -- stages and tasks ---------------------------------------------------------------------------------------------
@@ -256,6 +287,44 @@ def walk(*roots: Expr) -> Iterable[Expr]:
             stack += [(child, False) for child in reversed(children(expr))]
 
 
+def rebuild(roots: Iterable[Expr], change: Callable[[Expr], Expr]) -> list[Expr]:
+    """Rebuild expressions from their leaves up: `change` sees each expression once, with its operands already
+    replaced. What does not change keeps its identity, so that shared parts stay shared."""
+    given, new = list(roots), dict[int, Expr]()
+    for expr in walk(*given):
+        moved = expr
+        match expr:
+            case Call(args=args):
+                operands = tuple(new[id(arg)] for arg in args)
+                if any(a is not b for a, b in zip(operands, args)):
+                    moved = Call(expr.dtype, expr.op, operands)
+            case Cast(arg=arg):
+                if new[id(arg)] is not arg:
+                    moved = Cast(expr.dtype, new[id(arg)])
+            case Load(index=index):
+                places = tuple(new[id(i)] if isinstance(i, Expr) else i for i in index)
+                if any(a is not b for a, b in zip(places, index)):
+                    moved = Load(expr.dtype, expr.buffer, places)
+        new[id(expr)] = change(moved)
+    return [new[id(root)] for root in given]
+
+
+def substitute(roots: Iterable[Expr], axes: Mapping[Axis, Affine]) -> list[Expr]:
+    """Replace axes in every position below the roots; axes not in `axes` stay."""
+
+    def change(expr: Expr) -> Expr:
+        match expr:
+            case Position(index=index):
+                moved = index.substitute(axes)
+                return expr if moved == index else Position(expr.dtype, moved)
+            case Load(index=index):
+                places = tuple(i.substitute(axes) if isinstance(i, Affine) else i for i in index)
+                return expr if places == index else Load(expr.dtype, expr.buffer, places)
+        return expr
+
+    return rebuild(roots, change)
+
+
 # -- text ---------------------------------------------------------------------------------------------------------
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "floordiv": "//", "mod": "%", "and": "&", "or": "|",
@@ -263,24 +332,46 @@ _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "floordiv": "//", "mod
 
 
 def text(expr: Expr | Affine) -> str:
-    """The expression as it stands in a listing."""
+    """The expression as it stands in a listing, shared parts written out each time (small ones) or named
+    (`as_text`)."""
+    return str(expr) if isinstance(expr, Affine) else as_text(expr)
+
+
+def as_text(*roots: Expr) -> str:
+    """The expressions, separated by commas; operations that are used more than once come first: `let t0 = ...; `."""
+    uses: dict[int, int] = {}
+    order = list(walk(*roots))
+    for expr in order:
+        for child in children(expr):
+            uses[id(child)] = uses.get(id(child), 0) + 1
+    written: dict[int, str] = {}
+    lets: list[str] = []
+    for expr in order:
+        line = _line(expr, written)
+        if uses.get(id(expr), 0) > 1 and isinstance(expr, Call):
+            lets.append(f"let t{len(lets)} = {line.removeprefix('(').removesuffix(')') if line[0] == '(' else line}; ")
+            line = f"t{len(lets) - 1}"
+        written[id(expr)] = line
+    return "".join(lets) + ", ".join(written[id(root)] for root in roots)
+
+
+def _line(expr: Expr, written: Mapping[int, str]) -> str:
     match expr:
-        case Affine():
-            return str(expr)
         case Const():
             return repr(expr.value)
         case Position():
             return f"({expr.index})"
         case Load():
-            return f"{expr.buffer.name}[{', '.join(map(text, expr.index))}]"
+            places = (str(i) if isinstance(i, Affine) else written[id(i)] for i in expr.index)
+            return f"{expr.buffer.name}[{', '.join(places)}]"
         case Cast():
-            return f"{short(expr.dtype)}({text(expr.arg)})"
+            return f"{short(expr.dtype)}({written[id(expr.arg)]})"
         case Reduced():
             return "reduced"
-        case Call(op=op, args=args) if op in _INFIX:
-            return f"({text(args[0])} {_INFIX[op]} {text(args[1])})"
+        case Call(op=op, args=(left, right)) if op in _INFIX:
+            return f"({written[id(left)]} {_INFIX[op]} {written[id(right)]})"
         case Call():
-            return f"{expr.op}({', '.join(map(text, expr.args))})"
+            return f"{expr.op}({', '.join(written[id(arg)] for arg in expr.args)})"
     raise TypeError(f"not an expression: {expr!r}")
 
 
@@ -289,7 +380,20 @@ def stage_text(stage: Stage) -> str:
     value = text(stage.value)
     if stage.combine:
         value = f"{stage.combine}[{', '.join(map(str, stage.reduce))}] {value}"
-    lines = [f"{stage.out.name}[{', '.join(map(str, stage.index))}] = {value}   for {axes}"]
+    lines = [f"{stage.out.name}[{', '.join(map(str, stage.index))}] = {value}   for {axes}".rstrip()]
     if stage.finish is not None:
         lines.append(f"  then {text(stage.finish)}")
+    return "\n".join(lines)
+
+
+def task_text(task: Task) -> str:
+    """The task as it stands in golden files."""
+    shared = ", ".join(map(str, task.stages[0].axes[:task.shared])) if task.stages else ""
+    lines = [f"task {task.name}({', '.join(map(str, task.buffers()))})" + (f" for {shared}" if shared else "")]
+    known: set[str] = set()
+    for stage in task.stages:
+        if stage.out.scope == "local" and stage.out.name not in known:
+            lines.append(f"  local {stage.out}")
+        known.add(stage.out.name)
+        lines += [f"  {line}" for line in stage_text(stage).split("\n")]
     return "\n".join(lines)

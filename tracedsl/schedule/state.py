@@ -1,0 +1,97 @@
+"""Where lowering stands: what is known at one place of a loop nest while it is emitted.
+
+What holds here: a `State` is immutable; entering a loop gives another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from tracedsl.ir.expr import Affine, Axis, Buffer, Scope, Task
+from tracedsl.schedule.primitives import Leaf, Schedule, ScheduleError
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the loops so far stand on a root axis: the position, and how many steps are left to the leaves inside."""
+
+    position: Affine
+    span: int
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A local copy: dimension n runs along root `roots[n]`, from the position that it had where the copy was made."""
+
+    buffer: Buffer
+    roots: tuple[str, ...]
+    bases: tuple[Affine, ...]
+
+
+@dataclass(frozen=True)
+class Local:
+    """A local buffer of the task at one point of the shared axes: it has an element of its own for each step of `axes`,
+    the vector and unrolled loops over shared axes inside which it is used."""
+
+    scope: Scope
+    axes: tuple[Axis, ...]
+
+    @property
+    def lanes(self) -> tuple[Affine, ...]:
+        """The last entries of every index."""
+        return tuple(map(Affine.of, self.axes))
+
+    def view(self, buffer: Buffer) -> Buffer:
+        """The buffer as an access sees it, with the lanes as further dimensions."""
+        lanes = Buffer.row_major("", buffer.dtype, [axis.extent for axis in self.axes])
+        strides = (*(stride * lanes.size for stride in buffer.strides), *lanes.strides)
+        return Buffer(buffer.name, buffer.dtype, (*buffer.shape, *lanes.shape), strides, self.scope)
+
+
+@dataclass(frozen=True)
+class State:
+    """What holds at one place of the nest."""
+
+    places: Mapping[str, Place]
+    axes: Mapping[str, Axis] = field(default_factory=dict)         # leaf -> its loop variable, if it has a loop here
+    panels: Mapping[str, Panel] = field(default_factory=dict)     # buffer -> its local copy
+    locals: Mapping[str, Local] = field(default_factory=dict)
+
+    def step(self, leaf: Leaf, axis: Axis | None, start: int, span: int) -> State:
+        """Inside the loop over `axis` of a leaf (None: at its single step `start`)."""
+        place = self.places[leaf.root]
+        moved = place.position + (Affine.of(axis, leaf.stride) if axis else Affine()) + start * leaf.stride
+        axes = {**self.axes, leaf.name: axis} if axis else dict(self.axes)
+        return replace(self, places={**self.places, leaf.root: Place(moved, span)}, axes=axes)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One way in which tile leaves are cut: their loops, and the state inside them."""
+
+    loops: tuple[tuple[Leaf, Axis], ...]
+    state: State
+
+
+def exact_roots(task: Task, schedule: Schedule, roots: Mapping[str, Axis]) -> set[str]:
+    """Roots whose leaves do not stand from the longest stride to the shortest: these must divide without a rest."""
+    exact = set()
+    for number in range(len(task.stages)):
+        leaves = (*schedule.shared, *schedule.leaves(number))
+        for root in {leaf.root for leaf in leaves}:
+            strides = [(leaf.stride, leaf.extent) for leaf in leaves if leaf.root == root]
+            if strides == sorted(strides, reverse=True):
+                continue
+            covered = 1
+            for stride, extent in sorted(strides):
+                if stride != covered:
+                    covered = -1
+                    break
+                covered *= extent
+            if covered != roots[root].extent:
+                raise ScheduleError("S004", f"an inner part of {root} stands outside an outer part of it",
+                                    why=f"{roots[root].extent} steps do not divide evenly",
+                                    hint="split by a factor that divides, or keep outer parts outside")
+            exact.add(root)
+    return exact
