@@ -22,13 +22,21 @@ from tracedsl.programs.types import FieldError
 
 Metric = Callable[..., Any]
 
+_ARTICLE = re.compile(r"\b(a|an|the)\b(?![\u0300-\u036f])")  # a letter that carries an accent is no article
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalize_text(text: str) -> str:
-    """Lower case, without punctuation, articles and superfluous white space."""
-    text = unicodedata.normalize("NFD", text).casefold().translate(_PUNCTUATION)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+    """Lower case, without punctuation, articles and superfluous white space; normalising twice changes nothing."""
+    folded = _folded(text)
+    while folded != text:  # folding can give characters that compose, and composing ones that fold
+        text, folded = folded, _folded(folded)
+    return text
+
+
+def _folded(text: str) -> str:
+    plain = unicodedata.normalize("NFC", text).casefold().translate(_PUNCTUATION)
+    return " ".join(_ARTICLE.sub(" ", unicodedata.normalize("NFC", plain)).split())
 
 
 def same_value(expected: Any, got: Any) -> bool:

@@ -367,6 +367,21 @@ def test_hints_are_no_ops_in_numpy_and_schedule_the_loops() -> None:
     assert "vector" in k.show("schedule") and k.show("schedule") != unhinted
 
 
+def test_a_printed_schedule_can_be_pasted_as_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w = arrays("float32", (40, 30), (30, 64))
+    plain = kernel(lambda x, w: x @ w)
+    pasted = plain.show("hint", x, w).replace("value", "x @ w")
+    assert pasted.startswith("hint(x @ w).")
+    (tmp_path / "pasted_hint.py").write_text(f"from tracedsl import hint\ndef f(x, w):\n    return {pasted}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import pasted_hint  # type: ignore[import-not-found]
+
+    np.testing.assert_array_equal(pasted_hint.f(x, w), x @ w)
+    again = kernel(pasted_hint.f)
+    np.testing.assert_allclose(again(x, w), x @ w, rtol=1e-4, atol=1e-4)
+    assert again.compiled and again.show("schedule") == plain.show("schedule", x, w)
+
+
 # -- show, cache, processes -----------------------------------------------------------------------------------------
 
 

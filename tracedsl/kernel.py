@@ -189,7 +189,8 @@ class Kernel:
         return explain_kernel(self.function, self._variants, self._last)
 
     def show(self, what: str = "graph", *args: Any, **kwargs: Any) -> str:
-        """A stage's text: "graph" (as captured), "rewritten", "tasks", "schedule", "loops", "llvm" or "asm".
+        """A stage's text: "graph" (as captured), "rewritten", "tasks", "schedule", "hint" (the schedule as
+        Python that can be pasted into the function), "loops", "llvm" or "asm".
 
         For the given arguments, or for those of the last compiled call. Raises TracedslError (K002) for another
         word or without arguments to go by, and `Unsupported` if they cannot be compiled for.

@@ -58,6 +58,7 @@ def show_stage(what: str, made: Stages, on: Target) -> str:
         "rewritten": lambda: str(made.rewritten.graph),
         "tasks": lambda: str(made.tasks),
         "schedule": lambda: "\n".join(map(str, made.schedules)),
+        "hint": lambda: "\n".join(schedule.as_python() for schedule in made.schedules),
         "loops": lambda: str(made.loops),
         "llvm": lambda: on.text("llvm", made.loops),
         "asm": lambda: on.text("asm", made.loops),

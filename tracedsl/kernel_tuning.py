@@ -2,7 +2,7 @@
 
 What holds here: a schedule is measured on made-up data of the task's own shapes, alone, and counts only if its results
 agree with those of the default schedule. What was measured is recorded by task, target and compiler, and not measured
-again. The winner is timed in turns with the default schedule before it is taken, so that tuning does not make a kernel slower.
+again. The winner is timed in turns with the default schedule before it is taken: tuning makes no kernel slower.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tracedsl.programs import (
@@ -161,6 +161,11 @@ def test_metrics_of_two_and_three_arguments() -> None:
     assert metric_name(answer_exact_match) == "tracedsl.programs.metrics.answer_exact_match"
 
 
+def test_normalising_keeps_accents() -> None:
+    assert normalize_text("À la carte!") == normalize_text("a\u0300  La Carte") == "à la carte"
+
+
+@example("Ē:̖")
 @given(st.text())
 def test_normalising_twice_changes_nothing(text: str) -> None:
     assert normalize_text(normalize_text(text)) == normalize_text(text)

@@ -18,44 +18,56 @@ from tracedsl.diagnostics import TracedslError, nearest
 
 # step -> what its arguments are
 STEPS: dict[str, str] = {
-    "tile": "whole numbers, one a dimension", "vectorize": "lanes", "unroll": "times", "parallel": "tasks",
-    "split": "a dimension and a factor", "reorder": "dimensions, outermost first", "cache": "a memory scope",
+    "tile": "whole numbers, one a dimension", "vectorize": "lanes, or an axis and lanes",
+    "unroll": "times, or an axis and times", "parallel": "tasks, or an axis", "split": "an axis and a factor",
+    "reorder": "axes, outermost first", "fuse": "two neighbouring axes", "cache": "a memory scope",
+    "cache_read": "a buffer and the axis at which it is copied",
 }
 
 
 class _Chain:
-    """The steps, as methods that return the hinted value."""
+    """The steps, as methods that return the hinted value. An axis is a number (0 is the first dimension) or a name as
+    `show("schedule")` prints it, so that a printed schedule can be pasted as a hint."""
 
     def _step(self, name: str, *args: int | str) -> Any:
         raise NotImplementedError
 
-    def tile(self, *sizes: int) -> Any:
-        """Work on blocks of these sizes, one a dimension."""
+    def tile(self, *sizes: int | str) -> Any:
+        """Work on blocks of these sizes, one a dimension, for the last dimensions."""
         return self._step("tile", *sizes)
 
-    def vectorize(self, lanes: int = 0) -> Any:
-        """Compute this many neighbours of the innermost dimension at once; 0 lets the target choose."""
-        return self._step("vectorize", lanes)
+    def vectorize(self, *args: int | str) -> Any:
+        """Compute neighbours at once: `vectorize(16)` along the innermost axis, `vectorize("j_i")` along another; no
+        number, or 0, lets the target choose."""
+        return self._step("vectorize", *(args or (0,)))
 
-    def unroll(self, times: int) -> Any:
-        """Repeat the body of the innermost loop this many times."""
-        return self._step("unroll", times)
+    def unroll(self, *args: int | str) -> Any:
+        """Repeat the body of a loop: `unroll(4)` for the innermost one, `unroll("i_i")` for another."""
+        return self._step("unroll", *(args or (0,)))
 
-    def parallel(self, tasks: int = 0) -> Any:
-        """Spread the outermost dimension over threads; 0 lets the target choose."""
-        return self._step("parallel", tasks)
+    def parallel(self, *args: int | str) -> Any:
+        """Spread a loop over threads: the outermost one, in so many tasks (0: the target chooses), or a named one."""
+        return self._step("parallel", *(args or (0,)))
 
-    def split(self, dimension: int, factor: int) -> Any:
-        """Split one dimension into blocks of `factor`."""
-        return self._step("split", dimension, factor)
+    def split(self, axis: int | str, factor: int, *names: str) -> Any:
+        """Split one axis into blocks of `factor`; `names` are those of the two new axes."""
+        return self._step("split", axis, factor, *names)
 
-    def reorder(self, *dimensions: int) -> Any:
+    def reorder(self, *axes: int | str) -> Any:
         """The order of the loops, outermost first."""
-        return self._step("reorder", *dimensions)
+        return self._step("reorder", *axes)
+
+    def fuse(self, outer: int | str, inner: int | str, *name: str) -> Any:
+        """Make one axis of two neighbours."""
+        return self._step("fuse", outer, inner, *name)
 
     def cache(self, scope: str = "local") -> Any:
         """Keep the value in a memory of this scope while it is used."""
         return self._step("cache", scope)
+
+    def cache_read(self, buffer: str, axis: int | str) -> Any:
+        """Copy what the loops inside `axis` read of `buffer` into contiguous memory."""
+        return self._step("cache_read", buffer, axis)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or hasattr(np.ndarray, name):
@@ -64,9 +76,8 @@ class _Chain:
 
 
 def _checked(name: str, args: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    numbers = name != "cache"
-    if not args or not all(type(arg) is (int if numbers else str) for arg in args) or \
-            (numbers and any(isinstance(arg, int) and arg < 0 for arg in args)):
+    kinds = (str,) if name == "cache" else (int,) if name == "tile" and len(set(map(type, args))) == 1 else (int, str)
+    if not args or any(type(arg) not in kinds or (isinstance(arg, int) and arg < 0) for arg in args):
         raise TracedslError("C016", f"{name}{args!r} is no hint", hint=f"{name} takes {STEPS[name]}")
     return args
 
@@ -122,7 +133,8 @@ class Hinted(_Chain):
 def hint(value: Any) -> Any:
     """`value`, ready to take hints: `hint(x).tile(64, 64).parallel()`.
 
-    Shape, dtype and values stay. Steps: tile, vectorize, unroll, parallel, split, reorder, cache. Raises
+    Shape, dtype and values stay. Steps: tile, vectorize, unroll, parallel, split, reorder, fuse,
+    cache, cache_read. Raises
     `TracedslError` C016 for a step or an argument that does not exist.
     """
     return np.asarray(value).view(HintedArray)

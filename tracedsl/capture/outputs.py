@@ -8,7 +8,7 @@ array.
 from __future__ import annotations
 
 import base64
-import importlib
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -298,8 +298,9 @@ def _class_name(kind: type) -> str:
 
 
 def _class_named(name: str) -> type:
+    """The class of this name, in a module that is loaded already: what a file says is never imported."""
     module, _, path = name.partition(":")
-    found: Any = importlib.import_module(module)
+    found: Any = sys.modules[module]
     for part in path.split("."):
         found = getattr(found, part)
     if not isinstance(found, type):

@@ -25,8 +25,8 @@ _REASONS = {"fold-constants": "fold", "share-common": "share"}
 
 @dataclass(frozen=True)
 class RecordedAnswer:
-    """What a run knows of one model call: the key of its request, and its answers by fingerprint of the request (none
-    if they must not be used again)."""
+    """What a run knows of one model call: the key of its request, and its answers by digest of model and request
+    (none if they must not be used again)."""
 
     key: str
     answers: Answers
