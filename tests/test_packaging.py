@@ -3,6 +3,7 @@ user's own files are called; and an import that costs next to nothing."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -44,7 +45,8 @@ def decoys(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel built from a copy of the sources (building leaves files beside them)."""
-    pytest.importorskip("setuptools", reason="building a wheel needs setuptools")
+    if importlib.util.find_spec("setuptools") is None:
+        pytest.skip("building a wheel needs setuptools")
     copy = tmp_path_factory.mktemp("sources")
     for name in PARTS:
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -20,7 +20,7 @@ if not os.path.isdir(os.path.join(_here, "hw")):
 
 if TYPE_CHECKING:
     from tracedsl.cache import Store as Store
-    from tracedsl.capture.hints import hint as hint
+    from tracedsl.capture.tensor.hints import hint as hint
     from tracedsl.diagnostics import TracedslError as TracedslError
     from tracedsl.diagnostics import Unsupported as Unsupported
     from tracedsl.ir.compute import axis as axis
@@ -34,7 +34,7 @@ else:
 
     make_lazy(__name__, {
         "cache": "Store",
-        "capture.hints": "hint",
+        "capture.tensor.hints": "hint",
         "diagnostics": "TracedslError Unsupported",
         "ir.compute": "axis compute reduce_axis",
         "kernel": "kernel",

@@ -20,10 +20,10 @@ from types import FunctionType, MethodType
 from typing import Any, overload
 
 from tracedsl.cache import Key, Store, code_digest
-from tracedsl.capture.arguments import Bound, Parameters, bind, key_text
-from tracedsl.capture.environment import Environment, Snapshot
-from tracedsl.capture.kernel import Captured, capture_kernel
 from tracedsl.capture.source import read_source
+from tracedsl.capture.tensor.arguments import Bound, Parameters, bind, key_text
+from tracedsl.capture.tensor.environment import Environment, Snapshot
+from tracedsl.capture.tensor.kernel import Captured, capture_kernel
 from tracedsl.diagnostics import TracedslError, Unsupported, warn
 from tracedsl.hw.target import Target, target
 from tracedsl.ir.loops import LoopProgram

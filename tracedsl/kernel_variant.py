@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracedsl.cache import Key, Store
-from tracedsl.capture.arguments import Bound
-from tracedsl.capture.environment import Snapshot
-from tracedsl.capture.outputs import Argument, Interface, Outer
+from tracedsl.capture.tensor.arguments import Bound
+from tracedsl.capture.tensor.environment import Snapshot
+from tracedsl.capture.tensor.outputs import Argument, Interface, Outer
 from tracedsl.diagnostics import TracedslError, Unsupported
 from tracedsl.hw.target import Artefact, Runnable, Target
 

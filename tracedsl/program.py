@@ -1,7 +1,7 @@
 """@program: a plain Python function that calls language models, compiled in five stages.
 
-    capture   the function's operations go through a run: model calls go out at once, as handles   capture.language
-    graph     what a run did, one node a step                                                      capture.recording
+    capture   the function's operations go through a run: model calls go out at once, as handles   capture.language.run
+    graph     what a run did, one node a step                                                      capture.language.recording
     rewrite   passes fold, share and drop calls; the result is a plan, checked when it is used     rewrite.language
     tune      a teleprompter's candidate against the uncompiled program, on held-out examples      program_tuning
     compile   the better one and the plan, as one JSON entry under a key that can be explained     cache
@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 import tracedsl
 from tracedsl.autotune import Budget, Outcome, Records
 from tracedsl.cache import Entry, Key, Store
-from tracedsl.capture.dependencies import helpers_digest, source_digest
-from tracedsl.capture.language import Run
-from tracedsl.capture.model_calls import PURE_MARK, ModelCall, Sites
-from tracedsl.capture.python_rewrite import Rewritten, bind, rewrite_function
-from tracedsl.capture.recording import Recording
+from tracedsl.capture.language.dependencies import helpers_digest, source_digest
+from tracedsl.capture.language.model_calls import PURE_MARK, ModelCall, Sites
+from tracedsl.capture.language.python_rewrite import Rewritten, bind, rewrite_function
+from tracedsl.capture.language.recording import Recording
+from tracedsl.capture.language.run import Run
 from tracedsl.capture.source import read_source
 from tracedsl.diagnostics import TracedslError, Unsupported, nearest, warn
 from tracedsl.program_options import Options, Status

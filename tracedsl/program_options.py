@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracedsl.cache import Store
-from tracedsl.capture.recording import Recording
+from tracedsl.capture.language.recording import Recording
 from tracedsl.diagnostics import TracedslError
 from tracedsl.programs.evaluate import check_examples
 from tracedsl.rewrite.language import LANGUAGE_PASSES

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from tracedsl.capture.arguments import Parameters, bind
-from tracedsl.capture.environment import Environment
-from tracedsl.capture.kernel import capture_kernel
-from tracedsl.capture.outputs import Interface
+from tracedsl.capture.tensor.arguments import Parameters, bind
+from tracedsl.capture.tensor.environment import Environment
+from tracedsl.capture.tensor.kernel import capture_kernel
+from tracedsl.capture.tensor.outputs import Interface
 from tracedsl.diagnostics import Unsupported
 from tracedsl.ir.dtypes import SHORT
 from tracedsl.ir.graph import verify

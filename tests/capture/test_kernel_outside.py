@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from numpy import exp as raise_e
 
-from tracedsl.capture.arguments import Parameters, bind, key_text
-from tracedsl.capture.environment import Environment
-from tracedsl.capture.hints import hint
-from tracedsl.capture.kernel import capture_kernel
-from tracedsl.capture.outputs import Interface
 from tracedsl.capture.source import read_source
+from tracedsl.capture.tensor.arguments import Parameters, bind, key_text
+from tracedsl.capture.tensor.environment import Environment
+from tracedsl.capture.tensor.hints import hint
+from tracedsl.capture.tensor.kernel import capture_kernel
+from tracedsl.capture.tensor.outputs import Interface
 from tracedsl.diagnostics import TracedslError
 from tracedsl.ir.compute import compute, reduce_axis
 from tracedsl.ir.graph import Graph, verify

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tracedsl.capture.arguments import Parameters, bind
-from tracedsl.capture.environment import Environment
-from tracedsl.capture.kernel import capture_kernel
+from tracedsl.capture.tensor.arguments import Parameters, bind
+from tracedsl.capture.tensor.environment import Environment
+from tracedsl.capture.tensor.kernel import capture_kernel
 from tracedsl.diagnostics import Unsupported
 
 X = np.arange(12.0).reshape(3, 4)

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tracedsl.capture.handles import Call, Handle, finished, handles_in, step_of
-from tracedsl.capture.language import Run
-from tracedsl.capture.model_calls import Sites
-from tracedsl.capture.recording import Recording
+from tracedsl.capture.language.handles import Call, Handle, finished, handles_in, step_of
+from tracedsl.capture.language.model_calls import Sites
+from tracedsl.capture.language.recording import Recording
+from tracedsl.capture.language.run import Run
 from tracedsl.rewrite.language.plan import Plan
 
 

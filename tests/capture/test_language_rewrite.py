@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tracedsl.capture.python_rewrite import RUN, bind, rewrite_function
+from tracedsl.capture.language.python_rewrite import RUN, bind, rewrite_function
 from tracedsl.capture.source import read_source
 from tracedsl.diagnostics import Unsupported
 
@@ -109,8 +109,8 @@ def test_what_cannot_be_rewritten_rightly_is_refused(function: Callable[..., Any
 
 def test_every_statement_and_expression_is_either_rewritten_or_refused() -> None:
     """New syntax in a later Python must not slip through unchanged."""
-    from tracedsl.capture.python_expressions import Expressions
-    from tracedsl.capture.python_rewrite import Rewriter
+    from tracedsl.capture.language.python_expressions import Expressions
+    from tracedsl.capture.language.python_rewrite import Rewriter
 
     statements = {c.__name__ for c in ast.stmt.__subclasses__()}
     known = {n[1:] for n in dir(Rewriter) if n.startswith("_") and n[1:2].isupper()}

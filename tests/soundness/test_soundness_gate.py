@@ -128,7 +128,7 @@ def test_gate_sees_a_wrong_program() -> None:
     ("enter", corpus.try_around_failing_calls)])
 def test_gate_sees_a_broken_run(broken: str, function: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of these keeps effects, exceptions or identity in order: without it the gate must object."""
-    from tracedsl.capture.language import Run
+    from tracedsl.capture.language.run import Run
 
     expected = [observe(function, seed, True) for seed in range(20)]
     monkeypatch.setattr(Run, broken, lambda self, *args: None)

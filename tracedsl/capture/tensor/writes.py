@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from tracedsl.capture.arrays import SymbolicArray, operand
-from tracedsl.capture.elementwise import place, shape_of
-from tracedsl.capture.recorder import Recorder
+from tracedsl.capture.tensor.arrays import SymbolicArray, operand
+from tracedsl.capture.tensor.elementwise import place, shape_of
+from tracedsl.capture.tensor.recorder import Recorder
 from tracedsl.ir.graph import Node
 
 WRITE_CAP = 32   # writes into parts of arrays; each puts a whole array together, so long unrolled loops are refused

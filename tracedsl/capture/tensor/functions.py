@@ -10,12 +10,12 @@ import math
 from functools import partial
 from typing import Any
 
-from tracedsl.capture import composed, elementwise, linear, reductions, shaping
-from tracedsl.capture.arrays import SETITEM, SymbolicArray
-from tracedsl.capture.hints import hint, symbolic_hint
-from tracedsl.capture.numbers import OPERATORS, call_extremum, call_math
-from tracedsl.capture.recorder import Implementation, Recorder
-from tracedsl.capture.writes import set_item
+from tracedsl.capture.tensor import composed, elementwise, linear, reductions, shaping
+from tracedsl.capture.tensor.arrays import SETITEM, SymbolicArray
+from tracedsl.capture.tensor.hints import hint, symbolic_hint
+from tracedsl.capture.tensor.numbers import OPERATORS, call_extremum, call_math
+from tracedsl.capture.tensor.recorder import Implementation, Recorder
+from tracedsl.capture.tensor.writes import set_item
 from tracedsl.ir.compute import compute, symbolic_compute
 
 

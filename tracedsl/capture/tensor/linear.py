@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from tracedsl.capture.arrays import SymbolicArray, symbolic
-from tracedsl.capture.elementwise import store
-from tracedsl.capture.recorder import Implementation, Recorder
+from tracedsl.capture.tensor.arrays import SymbolicArray, symbolic
+from tracedsl.capture.tensor.elementwise import store
+from tracedsl.capture.tensor.recorder import Implementation, Recorder
 from tracedsl.ir.graph import Node
 
 LETTERS = string.ascii_letters

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from tracedsl.capture.arguments import make_record
-from tracedsl.capture.numbers import HostExpr
+from tracedsl.capture.tensor.arguments import make_record
+from tracedsl.capture.tensor.numbers import HostExpr
 from tracedsl.diagnostics import Unsupported
 
 ViewStep = tuple[str, tuple[tuple[int, ...], ...]]

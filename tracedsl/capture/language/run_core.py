@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
-from tracedsl.capture.handles import Call, Handle, Part, Snapshot, Step, step_of
-from tracedsl.capture.model_calls import Answers, ModelCall, Sites
-from tracedsl.capture.python_expressions import CallSite
-from tracedsl.capture.python_rules import SCALARS
-from tracedsl.capture.recording import Built, Known, Looked, Param, Recording, Ref, Value
+from tracedsl.capture.language.handles import Call, Handle, Part, Snapshot, Step, step_of
+from tracedsl.capture.language.model_calls import Answers, ModelCall, Sites
+from tracedsl.capture.language.python_expressions import CallSite
+from tracedsl.capture.language.python_rules import SCALARS
+from tracedsl.capture.language.recording import Built, Known, Looked, Param, Recording, Ref, Value
 from tracedsl.diagnostics import Span
 
 THREADS = 16

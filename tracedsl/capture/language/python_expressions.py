@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tracedsl.diagnostics import Span
 
 if TYPE_CHECKING:
-    from tracedsl.capture.python_rewrite import Rewriter
+    from tracedsl.capture.language.python_rewrite import Rewriter
 
 RUN = "__tracedsl_run__"
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from tracedsl.capture.numbers import PythonNumber, apply_by_identity
-from tracedsl.capture.recorder import Recorder
+from tracedsl.capture.tensor.numbers import PythonNumber, apply_by_identity
+from tracedsl.capture.tensor.recorder import Recorder
 from tracedsl.ir.graph import Node
 from tracedsl.ir.tensor import TensorType
 

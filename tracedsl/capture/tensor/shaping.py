@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from tracedsl.capture.arrays import GETITEM, SymbolicArray, contains_symbolic, operand, symbolic
-from tracedsl.capture.elementwise import common_dtype, place
-from tracedsl.capture.indexing import getitem
-from tracedsl.capture.recorder import Implementation, Recorder
+from tracedsl.capture.tensor.arrays import GETITEM, SymbolicArray, contains_symbolic, operand, symbolic
+from tracedsl.capture.tensor.elementwise import common_dtype, place
+from tracedsl.capture.tensor.indexing import getitem
+from tracedsl.capture.tensor.recorder import Implementation, Recorder
 
 
 def _whole_numbers(shape: Any) -> tuple[int, ...]:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tracedsl.capture.arrays import SymbolicArray, symbolic
-from tracedsl.capture.recorder import Recorder
+from tracedsl.capture.tensor.arrays import SymbolicArray, symbolic
+from tracedsl.capture.tensor.recorder import Recorder
 from tracedsl.diagnostics import TracedslError, nearest
 
 # step -> what its arguments are

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tracedsl.capture.handles import Field, Item, Step, Template
-from tracedsl.capture.model_calls import ModelCall, PureCall
+from tracedsl.capture.language.handles import Field, Item, Step, Template
+from tracedsl.capture.language.model_calls import ModelCall, PureCall
 from tracedsl.diagnostics import Span
 from tracedsl.ir.graph import Builder, Graph, Literal, Node
 from tracedsl.ir.language import (

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from tracedsl.capture.arrays import SymbolicArray, symbolic
-from tracedsl.capture.recorder import Implementation, Recorder
+from tracedsl.capture.tensor.arrays import SymbolicArray, symbolic
+from tracedsl.capture.tensor.recorder import Implementation, Recorder
 
 
 def _tile(recorder: Recorder, A: Any, reps: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tracedsl.capture.recorder import Recorder
+from tracedsl.capture.tensor.recorder import Recorder
 from tracedsl.diagnostics import Unsupported
 
 Number = float | complex

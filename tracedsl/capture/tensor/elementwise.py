@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from tracedsl.capture.arrays import Operand, SymbolicArray, dtype_of, number_node, operand, symbolic
-from tracedsl.capture.numbers import PythonNumber
-from tracedsl.capture.recorder import Implementation, Recorder
+from tracedsl.capture.tensor.arrays import Operand, SymbolicArray, dtype_of, number_node, operand, symbolic
+from tracedsl.capture.tensor.numbers import PythonNumber
+from tracedsl.capture.tensor.recorder import Implementation, Recorder
 from tracedsl.ir.dtypes import is_complex, is_float, is_integer, is_unsigned
 from tracedsl.ir.expr import SCALAR_OPS
 from tracedsl.ir.graph import Node
@@ -95,7 +95,7 @@ def call_ufunc(ufunc: np.ufunc, rule: Rule, recorder: Recorder, *args: Any, out:
 
 def store(recorder: Recorder, target: SymbolicArray, node: Node) -> SymbolicArray:
     """`out=` and augmented assignment."""
-    from tracedsl.capture.writes import update  # writes need `place` of this module
+    from tracedsl.capture.tensor.writes import update  # writes need `place` of this module
 
     return update(recorder, target, node)
 

@@ -12,8 +12,8 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from tracedsl.cache import digest
-from tracedsl.capture.model_calls import state_digest
-from tracedsl.capture.python_rules import is_plain
+from tracedsl.capture.language.model_calls import state_digest
+from tracedsl.capture.language.python_rules import is_plain
 from tracedsl.capture.source import read_source
 from tracedsl.diagnostics import Unsupported
 from tracedsl.programs.modules.module import Module

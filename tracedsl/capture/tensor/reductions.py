@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from tracedsl.capture.arrays import SymbolicArray, symbolic
-from tracedsl.capture.elementwise import ON_BOOL, place, point
-from tracedsl.capture.recorder import Implementation, Recorder
+from tracedsl.capture.tensor.arrays import SymbolicArray, symbolic
+from tracedsl.capture.tensor.elementwise import ON_BOOL, place, point
+from tracedsl.capture.tensor.recorder import Implementation, Recorder
 from tracedsl.ir.graph import Node
 
 _KINDS: dict[np.ufunc, str] = {

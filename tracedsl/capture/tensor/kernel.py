@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from tracedsl.capture.arguments import Bound, Key, Parameters, children, leaf_names, rebuild
-from tracedsl.capture.arrays import SymbolicArray
-from tracedsl.capture.calls import Tracer
-from tracedsl.capture.environment import Snapshot
-from tracedsl.capture.functions import by_identity
-from tracedsl.capture.numbers import HostExpr, PythonNumber
-from tracedsl.capture.outputs import (
+from tracedsl.capture.tensor.arguments import Bound, Key, Parameters, children, leaf_names, rebuild
+from tracedsl.capture.tensor.arrays import SymbolicArray
+from tracedsl.capture.tensor.calls import Tracer
+from tracedsl.capture.tensor.environment import Snapshot
+from tracedsl.capture.tensor.functions import by_identity
+from tracedsl.capture.tensor.numbers import HostExpr, PythonNumber
+from tracedsl.capture.tensor.outputs import (
     Argument,
     Computed,
     Container,
@@ -38,7 +38,7 @@ from tracedsl.capture.outputs import (
     ViewOf,
     ViewStep,
 )
-from tracedsl.capture.recorder import Recorder
+from tracedsl.capture.tensor.recorder import Recorder
 from tracedsl.diagnostics import Unsupported
 from tracedsl.ir.graph import Graph, Node
 from tracedsl.ir.tensor import TensorType

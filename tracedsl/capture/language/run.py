@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 from types import BuiltinFunctionType
 from typing import Any
 
-from tracedsl.capture import python_rules as rules
-from tracedsl.capture.handles import Field, Handle, Item, Part, Template, step_of
-from tracedsl.capture.model_calls import ModelCall, PureCall, is_pure, predictor_of, state_digest
-from tracedsl.capture.recording import Formatted, PyCall
-from tracedsl.capture.run_core import RunCore
+from tracedsl.capture.language import python_rules as rules
+from tracedsl.capture.language.handles import Field, Handle, Item, Part, Template, step_of
+from tracedsl.capture.language.model_calls import ModelCall, PureCall, is_pure, predictor_of, state_digest
+from tracedsl.capture.language.recording import Formatted, PyCall
+from tracedsl.capture.language.run_core import RunCore
 from tracedsl.diagnostics import Span
 from tracedsl.ir.language import format_part
 from tracedsl.programs.context import trace_calls

@@ -1,7 +1,7 @@
 """The syntax tree of a program, rewritten so that every operation on a value that may still be on its way asks the run.
 
 What holds here: the rewritten function does what the original does, in the same order of evaluation, with calls,
-attribute and item access, operators, tests and stores going through the run (`capture.language.Run`), which is the
+attribute and item access, operators, tests and stores going through the run (`capture.language.run.Run`), which is the
 first parameter of an enclosing function. What cannot be rewritten rightly raises `Unsupported` P102, never gives a
 function that does something else. Bodies of nested functions, lambdas and generators stay as they are; the variables
 that they share with the function only ever hold finished values.
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from types import CodeType, FunctionType
 
-from tracedsl.capture.python_expressions import RUN, SCOPES, CallSite, Expressions, load, run_call
+from tracedsl.capture.language.python_expressions import RUN, SCOPES, CallSite, Expressions, load, run_call
 from tracedsl.capture.source import Source
 from tracedsl.diagnostics import Unsupported
 

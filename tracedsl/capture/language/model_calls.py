@@ -17,7 +17,7 @@ from types import MethodType
 from typing import Any
 
 from tracedsl.cache import digest
-from tracedsl.capture.handles import Call, Owner, finished
+from tracedsl.capture.language.handles import Call, Owner, finished
 from tracedsl.diagnostics import Span
 from tracedsl.programs.context import record_call
 from tracedsl.programs.lm.base import LMRequest, LMResponse, Usage

@@ -22,7 +22,7 @@ from tracedsl.ir.language import format_part
 
 
 class Owner(Protocol):
-    """The run that handles belong to (`capture.language.Run`)."""
+    """The run that handles belong to (`capture.language.run.Run`)."""
 
     def look(self, handle: Handle, kind: str) -> Any: ...
 

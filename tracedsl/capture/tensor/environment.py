@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from tracedsl.cache import digest
-from tracedsl.capture.arguments import Key, array_key, key_text
 from tracedsl.capture.source import read_source
+from tracedsl.capture.tensor.arguments import Key, array_key, key_text
 from tracedsl.diagnostics import Span, Unsupported
 
 # what these define is known by its name, and never captured through

@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from tracedsl.capture.arguments import rebuild
-from tracedsl.capture.arrays import SymbolicArray, contains_symbolic, symbolic
-from tracedsl.capture.environment import Slot, Snapshot, library_of, outer_names, plain_function
-from tracedsl.capture.functions import always_symbolic
-from tracedsl.capture.numbers import PythonNumber
-from tracedsl.capture.positions import HOOK, Positions
-from tracedsl.capture.recorder import Recorder
 from tracedsl.capture.source import compile_function, read_source
+from tracedsl.capture.tensor.arguments import rebuild
+from tracedsl.capture.tensor.arrays import SymbolicArray, contains_symbolic, symbolic
+from tracedsl.capture.tensor.environment import Slot, Snapshot, library_of, outer_names, plain_function
+from tracedsl.capture.tensor.functions import always_symbolic
+from tracedsl.capture.tensor.numbers import PythonNumber
+from tracedsl.capture.tensor.positions import HOOK, Positions
+from tracedsl.capture.tensor.recorder import Recorder
 from tracedsl.diagnostics import Span
 
 _CHANGING = frozenset({"append", "extend", "insert", "pop", "remove", "clear", "sort", "reverse", "update",
