@@ -1,10 +1,10 @@
 """@program: a plain Python function that calls language models, compiled in five stages.
 
-    capture   the function's operations go through a run: model calls go out at once, as handles   capture.language.run
-    graph     what a run did, one node a step                                                      capture.language.recording
-    rewrite   passes fold, share and drop calls; the result is a plan, checked when it is used     rewrite.language
-    tune      a teleprompter's candidate against the uncompiled program, on held-out examples      program_tuning
-    compile   the better one and the plan, as one JSON entry under a key that can be explained     cache
+    capture   the function's operations go through a run: model calls go out at once     capture.language.run
+    graph     what a run did, one node a step                                            capture.language.recording
+    rewrite   passes fold, share and drop calls; what they decide is a plan, checked     rewrite.language
+    tune      a teleprompter's candidate against the uncompiled program, held-out        program_tuning
+    compile   the better one and the plan: one JSON entry under a key that explains      cache
 
 What holds here: the decorated function gives what the plain one gives, raises what it raises, and effects keep their
 order. What cannot be captured runs as plain Python, and `explain()` says why. Nothing is installed that scored lower.
@@ -262,7 +262,8 @@ class Program(Module):
         if o.teleprompter is not None:
             parts |= {"trainset": data_digest(o.trainset), "valset": data_digest(o.valset),
                       "metric": source_digest(o.metric) if o.metric is not None else "",
-                      "teleprompter": json.dumps(o.teleprompter.settings(), sort_keys=True, default=repr)}
+                      "teleprompter": json.dumps(o.teleprompter.settings(), sort_keys=True, default=repr),
+                      "budget": repr(o.budget or Budget())}
         return Key("program", f"{self._function.__module__}:{self._function.__qualname__}", parts)
 
     def _load(self, key: Key) -> bool:
@@ -285,7 +286,7 @@ class Program(Module):
         self._sites, self._plan = sites, plan
         self._status.scores, self._status.held_out = dict(status["scores"]), str(status["held_out"])
         self._status.installed = str(status["installed"])
-        self._status.origin = f"loaded from the cache (entry {entry.key.digest[:12]})"
+        self._status.origin, self._status.cached = f"loaded from the cache (entry {entry.key.digest[:12]})", True
 
     def _keep(self) -> None:
         """Store what is learned and planned, as one JSON entry."""
@@ -345,6 +346,11 @@ class Program(Module):
         made = self._copy()
         made._sites = Sites(self._sites.prefix)
         return made
+
+    @property
+    def from_cache(self) -> bool:
+        """Whether what is installed was compiled by an earlier process rather than by this one."""
+        return self._status.cached
 
     def explain(self) -> str:
         """What the five stages did, and why."""

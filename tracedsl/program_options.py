@@ -60,6 +60,7 @@ class Status:
     """What `explain` tells: where the compiled state came from, what was measured, what runs of this process did."""
 
     origin: str = "not called yet"
+    cached: bool = False
     scores: Mapping[str, str] = field(default_factory=dict)
     installed: str = ""
     held_out: str = ""

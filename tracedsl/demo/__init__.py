@@ -18,7 +18,7 @@ def run(*, short: bool = False, only: str | None = None, quiet: bool = False) ->
     if only != "program":
         from tracedsl.demo import kernels
 
-        report["kernels"] = kernels.run(console, rounds=5 if short else 25)
+        report["kernels"] = kernels.run(console, rounds=5 if short else 15)
     if only != "kernel":
         from tracedsl.demo import answers
 

@@ -77,7 +77,7 @@ def run(console: Console, short: bool) -> dict[str, Any]:
     console.print(table)
     for question, answer in answers.items():
         console.print(f"  {question}  ->  [bold]{answer}[/bold]")
-    origin = "from the cache" if getattr(compiled, "from_cache", False) else "compiled now"
+    origin = "from the cache" if compiled.from_cache else "compiled now"
     console.print(f"{origin}, {seconds:.1f} s in all. `print(program.explain())` tells what was learned.")
     return {"before": before.score, "after": after.score, "interval_before": list(before.interval),
             "interval_after": list(after.interval), "examples": len(before.results), "answers": answers,
