@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tracedsl.hw.cpu.executable import Executable
 
 _OBJECT = "object"
-_AGAIN = "compile it again; `tracedsl cache clear` removes what is stored"
+_AGAIN = "compile it again; `tracedsl cache prune --kind kernel` removes what is stored"
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ class LMClient(ABC):
         return self  # programs are copied, models are shared
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.identity!r})"
+        return f"{type(self).__name__}({self.model!r})"  # `identity` may have to read a file
 
     # -- the path ------------------------------------------------------------------------------------------------
 
