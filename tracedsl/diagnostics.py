@@ -92,6 +92,7 @@ CODES: dict[str, str] = {
     "S014": "expression of `compute` cannot be used",
     "K001": "too many specialisations",
     "K002": "nothing to show",
+    "K003": "the compiler failed",
     "T001": "search space is empty",
     "T003": "record file is damaged",
 }

@@ -226,6 +226,14 @@ class Kernel:
             variant = self._compiler(snapshot).find_or_build(bound)
         except Unsupported as error:
             return error
+        except TracedslError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a fault of the compiler must not be a fault of the user's program
+            if self.options.strict:
+                raise
+            what = f"the compiler failed on {self.function.__name__!r}: {type(error).__name__}: {error}"
+            return Unsupported("K003", what, why="this is a fault of tracedsl, not of the function",
+                               hint="please report it, with what @kernel(strict=True) prints")
         self._shown = replace(bound, leaves=())
         return variant
 

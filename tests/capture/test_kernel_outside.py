@@ -21,7 +21,7 @@ from tracedsl.capture.tensor.environment import Environment
 from tracedsl.capture.tensor.hints import hint
 from tracedsl.capture.tensor.kernel import capture_kernel
 from tracedsl.capture.tensor.outputs import Interface
-from tracedsl.diagnostics import TracedslError
+from tracedsl.diagnostics import TracedslError, Unsupported
 from tracedsl.ir.compute import compute, reduce_axis
 from tracedsl.ir.graph import Graph, verify
 from tracedsl.ir.tensor import run_graph
@@ -316,3 +316,17 @@ def test_interfaces_survive_json() -> None:
 
 def test_capture_is_the_same_each_time() -> None:
     assert str(graph_of(attention, F4, F4, F4)) == str(graph_of(attention, F4, F4, F4))
+
+
+def test_a_refused_helper_leaves_nothing_half_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "half_taken.py").write_text("TABLE = [len, print]\ndef pick(x):\n    return TABLE[0](x)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import half_taken  # type: ignore[import-not-found]
+
+    def f(x: Any) -> Any:
+        return half_taken.pick(x)
+
+    snapshot = Environment(f).snapshot()
+    assert all(key for _, key in snapshot.key)
+    with pytest.raises(Unsupported):
+        capture_kernel(f, bind(Parameters.of(f), (np.ones(3),), {}), snapshot)

@@ -218,10 +218,11 @@ class _Scan:
         if isinstance(known.value, ModuleType) and known.key[0] == "module" and attributes:
             module, first = known.value, attributes[0]
             if first in vars(module):
+                before = dict(self.slots), dict(self.functions)
                 try:
                     self._slot(f"{module.__name__}.{first}", vars(module), first, attributes[1:], place)
                 except Unsupported:      # refused where the function is called, if it is
-                    self.slots.pop((id(vars(module)), first), None)
+                    self.slots, self.functions = before
 
     def _take(self, slot: Slot, place: Span) -> Slot:
         value = slot.current()
