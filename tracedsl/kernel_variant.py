@@ -7,7 +7,9 @@ argument or view of it that NumPy would return. A stored entry that does not fit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import ctypes
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -70,24 +72,41 @@ class Variant:
     def __call__(self, bound: Bound, snapshot: Snapshot) -> Any:
         """One call. Raises what Python raises while it computes numbers that are arguments."""
         outer = snapshot.leaves
-        copied = {Argument(i) for i in bound.copies} | {Outer(i) for i in snapshot.copies()}
         given = self.interface.gather(bound.leaves, outer)
-        inputs = [self._input(value, layout, source in copied)
-                  for value, layout, source in zip(given, self.params, self.interface.inputs)]
+        copied = self._copied(bound, snapshot) if bound.copies or outer else ()
+        inputs = [value if type(value) is np.ndarray and at not in copied else _as_input(value, self.params[at][0])
+                  for at, value in enumerate(given)]
         results = [np.empty(shape, dtype) for dtype, shape in self.results]
-        self.runnable.run([array.__array_interface__["data"][0] for array in (*inputs, *self.constants, *results)])
+        self.runnable.run([address_of(array) for array in (*inputs, *self.constants, *results)])
         return self.interface.assemble(results, bound.leaves, outer)
+
+    def _copied(self, bound: Bound, snapshot: Snapshot) -> list[int]:
+        """The positions of inputs that machine code cannot read where they are."""
+        sources = {Argument(i) for i in bound.copies} | {Outer(i) for i in snapshot.copies()}
+        return [at for at, source in enumerate(self.interface.inputs) if source in sources]
 
     def because(self, why: str) -> Variant:
         """The same variant, with the reason why it was compiled."""
         return replace(self, origin=replace(self.origin, why=why))
 
-    @staticmethod
-    def _input(value: Any, layout: Layout, copied: bool) -> Array:
-        if type(value) is np.ndarray and not copied:
-            return value
-        with np.errstate(all="ignore"):
-            return np.array(value, dtype=layout[0], order="C")
+
+def _as_input(value: Any, dtype: str) -> Array:
+    """A number, a NumPy scalar or an unreadable array as a contiguous array of the dtype that the code reads."""
+    with np.errstate(all="ignore"):
+        return np.array(value, dtype=dtype, order="C")
+
+
+def _address_reader() -> Callable[[Array], int]:
+    """How to find an array's memory. NumPy keeps the address behind the object's header; where that does not hold,
+    which is tried here, NumPy's own slower way is taken."""
+    offset, probe = object.__basicsize__, np.arange(3)
+    read = ctypes.c_size_t.from_address
+    if sys.implementation.name == "cpython" and read(id(probe) + offset).value == probe.ctypes.data:
+        return lambda array: read(id(array) + offset).value
+    return lambda array: int(array.ctypes.data)
+
+
+address_of = _address_reader()
 
 
 def make_variant(made: Stages, artefact: Artefact, on: Target, seconds: Mapping[str, float]) -> Variant:
