@@ -228,7 +228,7 @@ class Kernel:
             return error
         except TracedslError:
             raise
-        except Exception as error:  # noqa: BLE001 - a fault of the compiler must not be a fault of the user's program
+        except Exception as error:
             if self.options.strict:
                 raise
             what = f"the compiler failed on {self.function.__name__!r}: {type(error).__name__}: {error}"
