@@ -147,7 +147,7 @@ def compile_function(tree: FunctionTree, original: CodeType) -> CodeType:
     cells = [ast.arg(name) for name in original.co_freevars]
     body: list[ast.stmt] = [ast.Expr(plain) if isinstance(plain, ast.Lambda) else plain]
     factory = ast.FunctionDef("__factory__", ast.arguments([], cells, None, [], [], None, []), body, [])
-    if hasattr(factory, "type_params"):
+    if "type_params" in ast.FunctionDef._fields:
         factory.type_params = []
     module = ast.fix_missing_locations(ast.Module([factory], []))
     outer = compile(module, original.co_filename, "exec", flags=original.co_flags & _FUTURE, dont_inherit=True)

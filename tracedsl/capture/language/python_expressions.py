@@ -160,7 +160,9 @@ class Expressions(ast.NodeTransformer):
     # -- text ----------------------------------------------------------------------------------------------------
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.expr:
-        return run_call("template", ast.Constant(node.lineno), *map(self._part, node.values))
+        # Python 3.12 puts an empty text behind a format specification
+        parts = [part for part in node.values if not (isinstance(part, ast.Constant) and part.value == "")]
+        return run_call("template", ast.Constant(node.lineno), *map(self._part, parts))
 
     def _part(self, node: ast.expr) -> ast.expr:
         if not isinstance(node, ast.FormattedValue):

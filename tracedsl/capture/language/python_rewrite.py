@@ -84,7 +84,7 @@ def _compile(tree: ast.FunctionDef, function: FunctionType, file: str) -> CodeTy
     parameters = ast.arguments(posonlyargs=[], args=[ast.arg(name) for name in names], kwonlyargs=[], kw_defaults=[],
                                defaults=[])
     outer = ast.FunctionDef(name="__tracedsl_outer__", args=parameters, body=[tree], decorator_list=[])
-    if hasattr(outer, "type_params"):
+    if "type_params" in ast.FunctionDef._fields:
         outer.type_params = []
     module = ast.fix_missing_locations(ast.Module([ast.copy_location(outer, tree)], []))
     code = compile(module, file, "exec", dont_inherit=True,
