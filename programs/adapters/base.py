@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from tracedsl.diagnostics import TracedslError
 from tracedsl.programs.adapters.values import parse_value
+from tracedsl.programs.lm.base import Message
 from tracedsl.programs.types import to_json
 
 if TYPE_CHECKING:
     from tracedsl.programs.fields import Field
-    from tracedsl.programs.lm.base import Constraint, Message, ResponseFormat
+    from tracedsl.programs.lm.base import Constraint, ResponseFormat
     from tracedsl.programs.signature import Signature
 
 NOT_SUPPLIED = "Not supplied for this example."
@@ -124,6 +125,18 @@ def usable_demos(signature: type[Signature], demos: Sequence[Mapping[str, Any]])
     inputs, outputs = signature.input_fields, signature.output_fields
     usable = [d for d in demos if any(n in d for n in inputs) and any(n in d for n in outputs)]
     return sorted(usable, key=lambda d: all(n in d for n in signature.fields))
+
+
+Say = Callable[[Mapping[str, Any]], str]
+
+
+def conversation(system: str, demos: Iterable[Mapping[str, Any]], inputs: Mapping[str, Any], *, ask: Say,
+                 answer: Say) -> list[Message]:
+    """The messages of every layout: the system's text, a question and its answer for each demonstration, the question.
+    `ask` writes the inputs of an example, `answer` its outputs."""
+    turns = [message for demo in demos
+             for message in (Message("user", ask(demo)), Message("assistant", answer(demo)))]
+    return [Message("system", system), *turns, Message("user", ask(inputs))]
 
 
 def parse_fields(adapter: str, signature: type[Signature], text: str, found: Mapping[str, str]) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from tracedsl.programs.adapters.base import (
     NOT_SUPPLIED,
     AdapterParseError,
+    conversation,
     field_lines,
     format_input,
     format_value,
@@ -37,11 +38,8 @@ class ChatAdapter:
 
     def format(self, signature: type[Signature], demos: Sequence[Mapping[str, Any]],
                inputs: Mapping[str, Any]) -> list[Message]:
-        messages = [Message("system", _system(signature))]
-        for demo in usable_demos(signature, demos):
-            messages.append(Message("user", self._user(signature, demo)))
-            messages.append(Message("assistant", self._assistant(signature, demo)))
-        return [*messages, Message("user", self._user(signature, inputs))]
+        return conversation(_system(signature), usable_demos(signature, demos), inputs,
+                            ask=partial(self._user, signature), answer=partial(self._assistant, signature))
 
     def parse(self, signature: type[Signature], text: str) -> dict[str, Any]:
         found = self._sections(signature, text)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from tracedsl.programs.adapters.base import (
     AdapterParseError,
+    conversation,
     field_lines,
     format_input,
     match_name,
@@ -35,12 +36,8 @@ class JSONAdapter:
 
     def format(self, signature: type[Signature], demos: Sequence[Mapping[str, Any]],
                inputs: Mapping[str, Any]) -> list[Message]:
-        messages = [Message("system", _system(signature))]
-        for demo in usable_demos(signature, demos):
-            answer = {n: to_json(demo[n]) for n in signature.output_fields if n in demo}
-            messages.append(Message("user", self._user(signature, demo)))
-            messages.append(Message("assistant", json.dumps(answer, ensure_ascii=False)))
-        return [*messages, Message("user", self._user(signature, inputs))]
+        return conversation(_system(signature), usable_demos(signature, demos), inputs,
+                            ask=partial(self._user, signature), answer=partial(self._assistant, signature))
 
     def parse(self, signature: type[Signature], text: str) -> dict[str, Any]:
         try:
@@ -77,6 +74,10 @@ class JSONAdapter:
             except ValueError:
                 pass
         raise AdapterParseError.of(self.name, signature, text, None, reason)
+
+    def _assistant(self, signature: type[Signature], values: Mapping[str, Any]) -> str:
+        answer = {name: to_json(values[name]) for name in signature.output_fields if name in values}
+        return json.dumps(answer, ensure_ascii=False)
 
     def _user(self, signature: type[Signature], values: Mapping[str, Any]) -> str:
         return "\n".join(f"{f.title}: {format_input(values[name])}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracedsl.programs.adapters.base import (
     AdapterParseError,
+    conversation,
     field_lines,
     format_input,
     format_value,
@@ -37,11 +38,9 @@ class PlainAdapter:
 
     def format(self, signature: type[Signature], demos: Sequence[Mapping[str, Any]],
                inputs: Mapping[str, Any]) -> list[Message]:
-        messages = [Message("system", _system(signature))]
-        for demo in usable_demos(signature, demos):
-            messages.append(Message("user", _lines(signature.input_fields, demo, format_input)))
-            messages.append(Message("assistant", _lines(signature.output_fields, demo, format_value)))
-        return [*messages, Message("user", _lines(signature.input_fields, inputs, format_input))]
+        return conversation(_system(signature), usable_demos(signature, demos), inputs,
+                            ask=lambda values: _lines(signature.input_fields, values, format_input),
+                            answer=lambda values: _lines(signature.output_fields, values, format_value))
 
     def parse(self, signature: type[Signature], text: str) -> dict[str, Any]:
         found = self._sections(signature, text)
