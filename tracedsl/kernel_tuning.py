@@ -41,7 +41,9 @@ def tune_task(task: Task, on: Target, trials: int, store: Store) -> Schedule:
     choices = schedule_space(task, on.description)
     if task.hints or not choices:
         return default
-    space = Space(tuple(Parameter(name, tuple(values), ordered=True) for name, values in choices.items()))
+    first = {name: values[0] for name, values in choices.items()}     # what the default schedule chose
+    space = Space(tuple(Parameter(name, tuple(values), ordered=not isinstance(values[0], str | bool))
+                        for name, values in choices.items()), default=first)
     measurer = _ScheduleMeasurer(task, on, default)
     records = Records(store.root / "records" / "kernels.jsonl") if store.usable() else None
     study = Study(space, CoordinateDescent(space), measurer, task_key(task, on), budget=Budget(trials=trials),
