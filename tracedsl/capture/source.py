@@ -12,7 +12,7 @@ import dis
 import inspect
 import linecache
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
@@ -139,16 +139,16 @@ def _instructions(code: CodeType) -> Iterator[tuple[str, str]]:
         yield name, "" if jumps or isinstance(i.argval, CodeType) else repr(i.argval)
 
 
-def compile_function(tree: FunctionTree, original: CodeType) -> CodeType:
-    """The code object of a tree, with the cells and `from __future__` features of the original. Nothing is executed."""
+def compile_function(tree: FunctionTree, original: CodeType, cells: Sequence[str] = ()) -> CodeType:
+    """The code object of a tree, with the free variables and the `from __future__` features of the original, and
+    further free variables `cells`. Nothing is executed: the code is taken out of a function that never runs."""
     plain = copy(tree)
     if not isinstance(plain, ast.Lambda):
         plain.decorator_list = []
-    cells = [ast.arg(name) for name in original.co_freevars]
-    body: list[ast.stmt] = [ast.Expr(plain) if isinstance(plain, ast.Lambda) else plain]
-    factory = ast.FunctionDef("__factory__", ast.arguments([], cells, None, [], [], None, []), body, [])
-    if "type_params" in ast.FunctionDef._fields:
-        factory.type_params = []
+    factory = ast.parse("def __factory__(): pass").body[0]     # has all the fields of this Python's trees
+    assert isinstance(factory, ast.FunctionDef)
+    factory.args.args = [ast.arg(name) for name in (*cells, *original.co_freevars)]
+    factory.body = [ast.Expr(plain) if isinstance(plain, ast.Lambda) else plain]
     module = ast.fix_missing_locations(ast.Module([factory], []))
     outer = compile(module, original.co_filename, "exec", flags=original.co_flags & _FUTURE, dont_inherit=True)
     made = next(c for c in outer.co_consts if isinstance(c, CodeType))

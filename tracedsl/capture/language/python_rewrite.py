@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 
 from tracedsl.capture.language.python_expressions import RUN, SCOPES, CallSite, Expressions, load, run_call
-from tracedsl.capture.source import Source
+from tracedsl.capture.source import Source, compile_function
 from tracedsl.diagnostics import Unsupported
 
 # Built-ins that take all of a generator before anything else happens: a list in its place changes nothing.
@@ -57,7 +57,7 @@ def rewrite_function(function: FunctionType, source: Source) -> Rewritten:
     tree.body = rewriter.block(tree.body)
     ast.fix_missing_locations(tree)
     try:
-        code = _compile(tree, function, source.file)
+        code = compile_function(tree, function.__code__, (RUN,)).replace(co_qualname=function.__qualname__)
     except SyntaxError as error:    # a := of ours where Python allows none: in the iterable of a comprehension
         raise _unsupported(f"this nesting of comprehensions is not captured ({error.msg})", source, original) from error
     return Rewritten(code, tree, tuple(rewriter.sites))
@@ -75,23 +75,6 @@ def bind(code: CodeType, function: FunctionType, run: object) -> FunctionType:
                         tuple(cells[name] for name in code.co_freevars))
     made.__kwdefaults__ = function.__kwdefaults__
     return made
-
-
-def _compile(tree: ast.FunctionDef, function: FunctionType, file: str) -> CodeType:
-    """Code whose free variables are those of the original, and the run: no text is executed, the code object is taken
-    out of an enclosing function that never runs."""
-    names = [RUN, *function.__code__.co_freevars]
-    parameters = ast.arguments(posonlyargs=[], args=[ast.arg(name) for name in names], kwonlyargs=[], kw_defaults=[],
-                               defaults=[])
-    outer = ast.FunctionDef(name="__tracedsl_outer__", args=parameters, body=[tree], decorator_list=[])
-    if "type_params" in ast.FunctionDef._fields:
-        outer.type_params = []
-    module = ast.fix_missing_locations(ast.Module([ast.copy_location(outer, tree)], []))
-    code = compile(module, file, "exec", dont_inherit=True,
-                   flags=function.__code__.co_flags & 0x1FE0000)  # the function's own `from __future__` imports
-    enclosing = next(c for c in code.co_consts if isinstance(c, CodeType))
-    inner = next(c for c in enclosing.co_consts if isinstance(c, CodeType) and c.co_name == tree.name)
-    return inner.replace(co_qualname=function.__qualname__)
 
 
 def _unsupported(what: str, source: Source, node: ast.AST) -> Unsupported:
