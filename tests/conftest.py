@@ -11,11 +11,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tracedsl.cache import Store, default_root
 
 HERE = Path(__file__).parent
 USERS_CACHE = default_root()  # before any test moves it: the weights of the embedded model lie there
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Property tests walk the same examples every time, unless `--long` sends them out for new ones."""
+    settings.register_profile("steady", derandomize=True, deadline=None)
+    settings.register_profile("hunting", deadline=None)
+    settings.load_profile("hunting" if config.getoption("--long") else "steady")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
