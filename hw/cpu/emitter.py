@@ -262,9 +262,6 @@ class FunctionEmitter(Blocks):
         full = ".".join([name, *map(mangle, [type_] if overload is None else overload)])
         return self.call(full, type_, args)
 
-    def intrinsic_void(self, name: str, args: Sequence[Value], overload: Sequence[str] = ()) -> None:
-        self.call_void(".".join([name, *map(mangle, overload)]), args)
-
     def call(self, name: str, result: str, args: Sequence[Value], attributes: str = "") -> Value:
         """Call the symbol `name`, which is declared (with `attributes`) if the module does not know it yet."""
         self.module.declare(name, result, [a.type for a in args], attributes)

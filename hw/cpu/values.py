@@ -130,9 +130,6 @@ class Blocks:
     def ret(self, value: Value | None = None) -> None:
         self.line("ret void" if value is None else f"ret {value}")
 
-    def unreachable(self) -> None:
-        self.line("unreachable")
-
     # -- any instruction ------------------------------------------------------------------------------------------
 
     def line(self, text: str) -> None:

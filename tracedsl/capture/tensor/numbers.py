@@ -18,8 +18,6 @@ import numpy as np
 from tracedsl.capture.tensor.recorder import Recorder
 from tracedsl.diagnostics import Unsupported
 
-Number = float | complex
-
 OPERATORS: dict[str, Callable[..., Any]] = {
     "add": operator.add, "sub": operator.sub, "mul": operator.mul, "truediv": operator.truediv,
     "floordiv": operator.floordiv, "mod": operator.mod, "pow": operator.pow, "neg": operator.neg, "abs": abs,
