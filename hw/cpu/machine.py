@@ -40,6 +40,10 @@ class Machine:
         """Elements of one vector register."""
         return max(1, self.vector_bytes // elem_bytes)
 
+    def has(self, feature: str) -> bool:
+        """Whether LLVM's feature ("avx512bf16", "fma") is there."""
+        return f"+{feature}" in self.features.split(",")
+
     def fingerprint(self) -> str:
         """What decides whether object code made for one machine runs on another: 16 hex digits."""
         return digest(self.triple, self.cpu, self.features, self.llvm)[:16]
