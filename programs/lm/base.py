@@ -18,8 +18,10 @@ from tracedsl.diagnostics import TracedslError
 if TYPE_CHECKING:
     from tracedsl.programs.adapters.base import Adapter
 
-REQUEST_SETTINGS = ("temperature", "max_tokens", "n", "seed", "stop", "response_format", "rollout_id")
+REQUEST_SETTINGS = ("temperature", "max_tokens", "n", "seed", "stop", "response_format", "rollout_id", "tools",
+                    "tool_choice", "logprobs")
 Constraint = Literal["json_schema", "grammar"]
+Capability = Literal["tools", "images", "audio", "files", "reasoning", "logprobs"]
 
 
 class LMError(TracedslError, RuntimeError):
@@ -40,11 +42,69 @@ class LMTransientError(LMError):
     retry_after: float | None = None
 
 
+@dataclass(frozen=True)
+class TextPart:
+    """A piece of text among other parts of a message."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class MediaPart:
+    """An image, a sound or a file: its bytes as base64 text in `data`, or where it lies in `url`; one of both."""
+
+    kind: Literal["image", "audio", "file"]
+    media_type: str = ""
+    data: str = ""
+    url: str = ""
+    name: str = ""
+
+
+Part = TextPart | MediaPart
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A tool that the model wants called. `arguments` is the JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class ToolSpec:
+    """A tool as a model is told of it. `parameters` is the JSON schema of its arguments, as text."""
+
+    name: str
+    description: str
+    parameters: str
+
+
 class Message(NamedTuple):
-    """One message of a chat. `role` is "system", "user" or "assistant"."""
+    """One message of a chat. `role` is "system", "user", "assistant" or "tool".
+
+    `content` is text, or parts where there is more than text. An assistant's message may hold `tool_calls`; a tool's
+    message answers the call `tool_call_id`.
+    """
 
     role: str
-    content: str
+    content: str | tuple[Part, ...]
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+
+    @property
+    def text(self) -> str:
+        """The text of the message, other parts left out."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content if isinstance(part, TextPart))
+
+    def as_json(self) -> list[Any]:
+        """JSON data that says all of the message; role and content alone where there is no more."""
+        plain = self.content if isinstance(self.content, str) else [vars(part) for part in self.content]
+        more = [[vars(call) for call in self.tool_calls], self.tool_call_id]
+        return [self.role, plain, *(more if any(more) else ())]
 
 
 @dataclass(frozen=True)
@@ -58,7 +118,8 @@ class ResponseFormat:
 @dataclass(frozen=True)
 class LMRequest:
     """One call, complete. `temperature` None leaves it to the endpoint; `rollout_id` is not sent: it tells apart calls
-    that are otherwise equal, so that each has its own cached answer."""
+    that are otherwise equal, so that each has its own cached answer. `tool_choice` is "auto", "none", "required" or a
+    tool's name; `logprobs` is how many alternatives to report for each token."""
 
     messages: tuple[Message, ...]
     temperature: float | None = 0.0
@@ -68,6 +129,9 @@ class LMRequest:
     stop: tuple[str, ...] = ()
     response_format: ResponseFormat | None = None
     rollout_id: int | None = None
+    tools: tuple[ToolSpec, ...] = ()
+    tool_choice: str | None = None
+    logprobs: int | None = None
 
     @property
     def deterministic(self) -> bool:
@@ -81,9 +145,10 @@ class LMRequest:
     def as_json(self) -> dict[str, Any]:
         form = self.response_format
         return {
-            "messages": [list(m) for m in self.messages], "temperature": self.temperature,
+            "messages": [m.as_json() for m in self.messages], "temperature": self.temperature,
             "max_tokens": self.max_tokens, "n": self.n, "seed": self.seed, "stop": list(self.stop),
             "response_format": None if form is None else [form.kind, form.text], "rollout_id": self.rollout_id,
+            "tools": [vars(tool) for tool in self.tools], "tool_choice": self.tool_choice, "logprobs": self.logprobs,
         }
 
     @property
@@ -114,14 +179,38 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class TokenLogprob:
+    """A token, the natural logarithm of its probability, and the likeliest alternatives with theirs."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class LMResponse:
-    """The answers (`n` of them). `finish_reason` is "stop" or "length" (cut off at `max_tokens`); `usage` is what was
-    used for this response: no tokens if it was `cached`."""
+    """The answers (`n` of them). `finish_reason` is "stop", "length" (cut off at `max_tokens`) or "tool_calls"; `usage`
+    is what was used for this response: no tokens if it was `cached`. `tool_calls`, `reasoning` (what a reasoning model
+    thought) and `logprobs` have an entry for each answer, or none at all."""
 
     texts: tuple[str, ...]
     usage: Usage = Usage()
     finish_reason: str = "stop"
     cached: bool = False
+    tool_calls: tuple[tuple[ToolCall, ...], ...] = ()
+    reasoning: tuple[str, ...] = ()
+    logprobs: tuple[tuple[TokenLogprob, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class LMChunk:
+    """A piece of an answer as it arrives: text or reasoning of answer `index`. The last chunk of a stream holds the
+    whole `response` and no text."""
+
+    text: str = ""
+    reasoning: str = ""
+    index: int = 0
+    response: LMResponse | None = None
 
 
 class LM(Protocol):
@@ -136,6 +225,10 @@ class LM(Protocol):
     @property
     def constraints(self) -> frozenset[Constraint]:
         """The kinds of `ResponseFormat` that this model keeps to."""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What this model takes and gives beside text."""
 
     @property
     def default_adapter(self) -> Adapter:

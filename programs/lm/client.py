@@ -7,6 +7,7 @@ after a failure that may pass, at most `num_retries` times, and never after a pr
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -20,6 +21,7 @@ from tracedsl.cache import Key, Store, digest
 from tracedsl.diagnostics import nearest
 from tracedsl.programs.lm.base import (
     REQUEST_SETTINGS,
+    Capability,
     Constraint,
     LMError,
     LMRequest,
@@ -91,6 +93,10 @@ class LMClient(ABC):
         return frozenset()
 
     @property
+    def capabilities(self) -> frozenset[Capability]:
+        return frozenset()
+
+    @property
     def default_adapter(self) -> Adapter:
         from tracedsl.programs.adapters.chat import ChatAdapter
 
@@ -146,7 +152,7 @@ class LMClient(ABC):
         whole = request.as_json()
         messages = whole.pop("messages")
         parts = {name: str(value) for name, value in whole.items()}
-        parts["messages"] = digest(*(text for message in messages for text in message))
+        parts["messages"] = digest(json.dumps(messages, ensure_ascii=False))
         return Key("lm", self.model, {**parts, "endpoint": self.endpoint})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LMClient:

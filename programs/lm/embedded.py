@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tracedsl.programs.lm import models
 from tracedsl.programs.lm.base import Constraint, LMError, LMRequest, LMResponse, Usage
 from tracedsl.programs.lm.client import LMClient
+from tracedsl.programs.lm.wire import chat_message
 
 if TYPE_CHECKING:
     from tracedsl.programs.adapters.base import Adapter
@@ -152,7 +153,7 @@ def _body(request: LMRequest, index: int) -> dict[str, Any]:
     """The request as llama.cpp's chat endpoint takes it; answer `index` of several gets a seed of its own. A rollout's
     number is its seed, so that it can be repeated."""
     body: dict[str, Any] = {
-        "messages": [m._asdict() for m in request.messages],
+        "messages": [chat_message(m) for m in request.messages],
         "max_tokens": request.max_tokens or DEFAULT_TOKENS,
         "temperature": 0.8 if request.temperature is None else request.temperature,
         "cache_prompt": True,

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from tracedsl.programs.lm.base import Constraint, LMError, LMRequest, LMResponse, LMTransientError, Usage
 from tracedsl.programs.lm.client import LMClient
+from tracedsl.programs.lm.wire import chat_message
 
 DEFAULT_BASE = "https://api.openai.com/v1"
 _REASONING = re.compile(r"^(o\d|gpt-5)")
@@ -113,7 +114,7 @@ class OpenAILM(LMClient):
             return self._client
 
     def _body(self, request: LMRequest) -> dict[str, Any]:
-        body: dict[str, Any] = {"model": self.model, "messages": [m._asdict() for m in request.messages]}
+        body: dict[str, Any] = {"model": self.model, "messages": [chat_message(m) for m in request.messages]}
         if request.temperature is not None:
             body["temperature"] = request.temperature
         if request.max_tokens is not None:

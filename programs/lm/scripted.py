@@ -41,7 +41,7 @@ class ScriptedLM(LMClient):
 
     def _send(self, request: LMRequest) -> LMResponse:
         texts = tuple(self._next(request) for _ in range(request.n))
-        words = sum(len(m.content.split()) for m in request.messages)
+        words = sum(len(m.text.split()) for m in request.messages)
         return LMResponse(texts, Usage(words, sum(len(t.split()) for t in texts), 1))
 
     def _next(self, request: LMRequest) -> str:
