@@ -143,12 +143,15 @@ class LMRequest:
         return self.deterministic or self.rollout_id is not None
 
     def as_json(self) -> dict[str, Any]:
+        """The request as JSON data; what stands under `more` is left out where it is not used."""
         form = self.response_format
+        tools = [vars(tool) for tool in self.tools]
+        more = {"tools": tools, "tool_choice": self.tool_choice, "logprobs": self.logprobs}
         return {
             "messages": [m.as_json() for m in self.messages], "temperature": self.temperature,
             "max_tokens": self.max_tokens, "n": self.n, "seed": self.seed, "stop": list(self.stop),
             "response_format": None if form is None else [form.kind, form.text], "rollout_id": self.rollout_id,
-            "tools": [vars(tool) for tool in self.tools], "tool_choice": self.tool_choice, "logprobs": self.logprobs,
+            **{name: value for name, value in more.items() if value not in (None, [])},
         }
 
     @property
