@@ -27,7 +27,7 @@ from tracedsl.hw.cpu.emitter import ModuleEmitter, Param, Value, constant
 from tracedsl.hw.cpu.irtypes import OF_DTYPE, lanes
 from tracedsl.hw.cpu.machine import Machine
 from tracedsl.ir.expr import Affine, Axis, Buffer, Call, Load, walk
-from tracedsl.ir.loops import Alloc, For, LoopProgram, Nest, Stmt, Store, Update, statements
+from tracedsl.ir.loops import Alloc, For, LoopProgram, Nest, Stmt, Store, Update, When, statements
 
 ENTRY = "run"
 PARALLEL_FOR = "tdsl_parallel_for"
@@ -172,6 +172,8 @@ class _Function:
             match step:
                 case For():
                     self._for(step)
+                case When():
+                    self._when(step)
                 case Alloc():
                     self._alloc(step)
                 case Store():
@@ -274,8 +276,11 @@ class _Function:
             self._run(step.body)
             self._bindings.vector = None
         else:
-            extent = constant("i64", axis.extent)
-            self._loop(axis.name, constant("i64", 0), extent, step.body, lambda index: self._bind(axis, index))
+            end = constant("i64", axis.extent)
+            if step.until is not None:
+                end = self._places.place(lambda until, most: self._f.intrinsic("llvm.smin", (until, most)),
+                                         self._position(step.until), end)
+            self._loop(axis.name, constant("i64", 0), end, step.body, lambda index: self._bind(axis, index))
             del self._bindings.values[axis]
 
     def _bind(self, axis: Axis, value: Value) -> None:
@@ -319,9 +324,34 @@ class _Function:
         for (_, _, phi), value in zip(carried, last, strict=True):
             phi.add(value, latch)
         f.start(after)
-        places.close(header)
+        places.close(lambda: f.br(header))
         for _, _, value in self._registers.entries(written):
             places.settle(value)
+
+    def _position(self, position: Affine) -> Value:
+        return self._memory.number(self._bindings.spot(position))
+
+    def _when(self, step: When) -> None:
+        """A branch; register entries that its body writes are merged behind it."""
+        f, places = self._f, self._places
+        condition = places.place(lambda at: f.icmp("sge", at, constant("i64", 0)), self._position(step.position))
+        written = self._writes(step.body)
+        before, then, after = f.here, f.label("when"), f.label("when.end")
+        old = self._registers.entries(written)
+        places.open(written, conditional=True)
+        f.start(then)
+        self._run(step.body)
+        new = [self._registers.read(buffer, run) for buffer, run, _ in old]
+        f.br(after)
+        last = f.here
+        f.start(after)
+        places.close(lambda: f.cond_br(condition, then, after))
+        merged = [f.phi(value.type, [(value, before), (changed, last)], _hint(buffer))
+                  for (buffer, _, value), changed in zip(old, new, strict=True)]
+        self._registers.reset(written, [(buffer, run, places.settle(phi.value))
+                                        for (buffer, run, _), phi in zip(old, merged, strict=True)])
+        for name in written:
+            places.forget(name)
 
     def _writes(self, body: Sequence[Stmt]) -> frozenset[str]:
         key = id(body)

@@ -3,7 +3,8 @@
 What holds here:
 - Level 0 is the function's body, level n the body of the n-th loop around the current place. The block before a loop
   stays open while the loop's body is made, so that what does not change in the loop can still be put there.
-- Every loop runs at least once and no instruction traps, so moving one out of a loop is always right.
+- Every loop runs at least once and no instruction but a read traps, so moving one out of a loop is always right; reads
+  stay in the branch that they stand in.
 - What was computed is remembered by key until its scope ends or memory that it read is written (`forget`).
 """
 
@@ -25,6 +26,7 @@ class _Scope:
     """A loop body (or the function). `block`: where its instructions go while a loop inside it is being made."""
 
     writes: frozenset[str]
+    conditional: bool = False      # it may not run at all
     block: str = ""
     known: dict[Key, Value] = field(default_factory=dict)
 
@@ -42,19 +44,20 @@ class Places:
     def depth(self) -> int:
         return len(self._scopes) - 1
 
-    def open(self, writes: frozenset[str]) -> None:
-        """Enter a loop that writes these buffers; the current block is the one before it and gets no terminator
-        until `close`."""
+    def open(self, writes: frozenset[str], *, conditional: bool = False) -> None:
+        """Enter a loop (or a branch) that writes these buffers; the current block is the one before it and gets no
+        terminator until `close`."""
         for name in writes:
             self.forget(name)
         self._scopes[-1].block = self.f.here
-        self._scopes.append(_Scope(writes))
+        self._scopes.append(_Scope(writes, conditional))
 
-    def close(self, header: str) -> None:
-        """Leave the innermost loop, whose first block is `header`; the block after it is open already."""
+    def close(self, end: Callable[[], None]) -> None:
+        """Leave the innermost loop or branch; `end` emits the terminator of the block before it. The block after it
+        is open already."""
         self._scopes.pop()
         with _at_end_of(self.f, self._scopes[-1].block):
-            self.f.br(header)
+            end()
 
     def level(self, value: Value) -> int:
         """Of a constant 0; of a value that nobody told of, the current level."""
@@ -69,8 +72,9 @@ class Places:
         return value
 
     def read_level(self, name: str) -> int:
-        """The innermost loop that writes the buffer: a read cannot leave it."""
-        return next((n for n in range(self.depth, 0, -1) if name in self._scopes[n].writes), 0)
+        """The innermost loop that writes the buffer, or branch: a read cannot leave it."""
+        return next((n for n in range(self.depth, 0, -1)
+                     if self._scopes[n].conditional or name in self._scopes[n].writes), 0)
 
     def place(self, emit: Callable[..., Value], *operands: Value, level: int = 0) -> Value:
         """`emit(*operands)`, emitted as far out as the operands allow but not above `level`."""

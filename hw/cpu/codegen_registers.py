@@ -86,6 +86,13 @@ class Registers:
         self._values[name][run] = value
         self._places.forget(name)
 
+    def reset(self, names: frozenset[str], entries: Sequence[tuple[str, Run, Value]]) -> None:
+        """Let the buffers of these names hold these entries and nothing else."""
+        for name in names & self._values.keys():
+            self._values[name], self._owner[name] = {}, {}
+        for name, run, value in entries:
+            self.write(name, run, value)
+
     def _element(self, name: str, at: int) -> Value:
         run = self._owner[name].get(at)
         if run is None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tracedsl.ir.expr import Affine, Axis, Buffer, Call, Cast, Const, Expr, Load, Position
-from tracedsl.ir.loops import Alloc, For, LoopProgram, Stmt, Store, Update
+from tracedsl.ir.loops import Alloc, For, LoopProgram, Stmt, Store, Update, When
 from tracedsl.ir.tensor import numpy_function
 
 Array = np.ndarray[Any, Any]
@@ -39,8 +39,12 @@ def _run(body: Sequence[Stmt], buffers: dict[str, Array], point: Point, lanes: A
             case For(kind="vector"):
                 _run(step.body, buffers, point, step.axis)
             case For():
-                for number in range(step.axis.extent):
+                steps = step.axis.extent if step.until is None else min(step.axis.extent, _affine(step.until, point))
+                for number in range(steps):
                     _run(step.body, buffers, {**point, step.axis: number}, lanes)
+            case When():
+                if _affine(step.position, point) >= 0:
+                    _run(step.body, buffers, point, lanes)
             case Alloc():
                 empty = np.full(step.buffer.shape, 99, step.buffer.dtype)
                 _run(step.body, {**buffers, step.buffer.name: empty}, point, lanes)

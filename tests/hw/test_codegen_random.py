@@ -15,7 +15,7 @@ from nest_oracle import interpret, laid_out
 from nest_samples import program
 
 from tracedsl.ir.expr import Affine, Axis, Buffer, Call, Cast, Const, Expr, Load, Position
-from tracedsl.ir.loops import Alloc, For, Kind, LoopProgram, Stmt, Store, Update
+from tracedsl.ir.loops import Alloc, For, Kind, LoopProgram, Stmt, Store, Update, When
 
 at = Affine.of
 QUICK = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -286,7 +286,14 @@ class Statements:
             if depth and free and self.draw.pick((True, True, False)):
                 axis = self.draw.pick(free)
                 kind: Kind = {"i": "serial", "u": "unroll", "v": "vector"}[axis.name]  # type: ignore[assignment]
-                found.append(For(axis, kind, self.statements(bound | {axis}, depth - 1)))
+                until = Affine((), self.draw.pick((1, 2, 5))) + (at(self.u) if self.u in bound else Affine())
+                ends_early = kind == "serial" and self.draw.pick((True, False))
+                body = self.statements(bound | {axis}, depth - 1)
+                found.append(For(axis, kind, body, until if ends_early else None))
+            elif depth and self.draw.pick((True, False)):
+                outer = [at(axis, self.draw.pick((1, -1))) for axis in (self.i, self.u) if axis in bound]
+                where = sum(outer, Affine((), self.draw.pick((-1, 0, 1))))
+                found.append(When(where, self.statements(bound, depth - 1)))
             else:
                 target = self.draw.pick(self.buffers)
                 index, value = (self.position(bound, target),), self.expr(bound)

@@ -6,13 +6,13 @@ name; an address outside of it, a read of an element that nobody wrote, and a br
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tracedsl.ir.expr import Affine, Axis, Buffer, Call, Cast, Const, Expr, Load, Position, walk
-from tracedsl.ir.loops import Alloc, For, Nest, Stmt, Store, Update, statements
+from tracedsl.ir.expr import Affine, Axis, Buffer, Call, Cast, Const, Expr, Load, Position, children, walk
+from tracedsl.ir.loops import Alloc, For, Nest, Stmt, Store, Update, When, statements
 from tracedsl.ir.tensor import numpy_function
 
 
@@ -66,8 +66,13 @@ def _steps(body: Sequence[Stmt], memory: dict[str, Memory], at: Mapping[str, int
     for step in body:
         match step:
             case For(axis=axis):
-                for n in range(axis.extent):
+                steps = axis.extent if step.until is None else min(axis.extent, _position(step.until, at))
+                assert steps >= 1, f"the loop over {axis} does not run at all"
+                for n in range(steps):
                     _steps(step.body, memory, {**at, axis.name: n})
+            case When(position=position):
+                if _position(position, at) >= 0:
+                    _steps(step.body, memory, at)
             case Alloc(buffer=buffer):
                 _steps(step.body, {**memory, buffer.name: Memory.fresh(buffer)}, at)
             case Store():
@@ -101,7 +106,7 @@ def evaluate(root: Expr, memory: dict[str, Memory], at: Mapping[str, int]) -> An
     """The value of an expression, as a NumPy scalar."""
     found: dict[int, Any] = {}
     with np.errstate(all="ignore"):
-        for expr in walk(root):
+        for expr in _chosen(root, found):
             match expr:
                 case Const(value=value):
                     found[id(expr)] = np.asarray(value).astype(expr.dtype)[()]
@@ -113,12 +118,28 @@ def evaluate(root: Expr, memory: dict[str, Memory], at: Mapping[str, int]) -> An
                     found[id(expr)] = memory[buffer.name].flat[place]
                 case Cast(arg=arg):
                     found[id(expr)] = found[id(arg)].astype(expr.dtype)
+                case Call(op="select", args=(condition, then, otherwise)):
+                    found[id(expr)] = found[id(then if found[id(condition)] else otherwise)]
                 case Call(op=op, args=args):
                     found[id(expr)] = np.asarray(numpy_function(op)(*(found[id(a)] for a in args)))[()]
                 case _:
                     raise AssertionError(f"{expr} in a nest")
             assert found[id(expr)].dtype == expr.dtype, (expr, found[id(expr)].dtype)
     return found[id(root)]
+
+
+def _chosen(root: Expr, found: dict[int, Any]) -> Iterator[Expr]:
+    """What has to be computed for `root`, operands first: of a selection, only the branch that is chosen."""
+    if id(root) in found:
+        return
+    if isinstance(root, Call) and root.op == "select":
+        condition, then, otherwise = root.args
+        yield from _chosen(condition, found)
+        yield from _chosen(then if found[id(condition)] else otherwise, found)
+    else:
+        for child in children(root):
+            yield from _chosen(child, found)
+    yield root
 
 
 def check_rules(body: Sequence[Stmt]) -> None:
@@ -128,7 +149,10 @@ def check_rules(body: Sequence[Stmt]) -> None:
     def visit(steps: Sequence[Stmt], kinds: Mapping[Axis, str], outer: tuple[str, ...]) -> None:
         for step in steps:
             match step:
+                case When():
+                    visit(step.body, kinds, (*outer, "when"))
                 case For():
+                    assert step.until is None or step.kind == "serial", "only serial loops end early"
                     assert step.kind != "parallel" or set(outer) <= {"parallel"}, "a parallel loop inside another one"
                     assert step.kind != "vector" or "vector" not in outer, "a vector loop in a vector loop"
                     assert step.axis.extent >= 1, step.axis

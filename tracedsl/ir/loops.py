@@ -3,6 +3,8 @@
 What holds here:
 - A `Nest` is one launch: the `parallel` loops, if any, are outermost and first, so that the runtime can split them.
 - Loop variables are `Axis` objects of their own (the leaves that the schedule made); positions are affine in them.
+- A serial loop may end early (`until`), but runs at least one step; `When` is the only other condition. Both look at
+  positions alone.
 - A loop over a `vector` axis holds no other loop over a vector axis; its extent is the number of lanes, any number.
 - Register buffers are indexed by unrolled and vector axes and constants alone: a generator keeps each element (each
   vector of elements) in one value, never in memory.
@@ -27,8 +29,20 @@ class Stmt:
 
 @dataclass(frozen=True, eq=False)
 class For(Stmt):
+    """`body` for each step of `axis`. A serial loop with `until` stops there if that is sooner: it runs
+    min(axis.extent, until) steps, of which there is at least one."""
+
     axis: Axis
     kind: Kind
+    body: tuple[Stmt, ...]
+    until: Affine | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class When(Stmt):
+    """`body` where `position` is not negative. Registers that it writes exist in it alone, or were set before it."""
+
+    position: Affine
     body: tuple[Stmt, ...]
 
 
@@ -91,7 +105,7 @@ def statements(*body: Stmt) -> Iterator[Stmt]:
     """All statements, outer before inner."""
     for step in body:
         yield step
-        if isinstance(step, For | Alloc):
+        if isinstance(step, For | Alloc | When):
             yield from statements(*step.body)
 
 
@@ -106,12 +120,10 @@ def _lines(body: tuple[Stmt, ...], indent: str) -> Iterator[str]:
         match step:
             case For():
                 word = "for" if step.kind == "serial" else f"{step.kind} for"
-                head, inner = f"{indent}{word} {step.axis}:", list(_lines(step.body, indent + "  "))
-                if len(step.body) == 1 and len(inner) == 1:
-                    yield f"{head} {inner[0].strip()}"
-                else:
-                    yield head
-                    yield from inner
+                until = f" until {step.until}" if step.until is not None else ""
+                yield from _block(f"{indent}{word} {step.axis}{until}:", step.body, indent)
+            case When():
+                yield from _block(f"{indent}when {step.position} >= 0:", step.body, indent)
             case Alloc():
                 yield f"{indent}{step.buffer.scope} {step.buffer}"
                 yield from _lines(step.body, indent)
@@ -119,6 +131,15 @@ def _lines(body: tuple[Stmt, ...], indent: str) -> Iterator[str]:
                 yield f"{indent}{_target(step)} = {text(step.value)}"
             case Update():
                 yield f"{indent}{_target(step)} = {step.combine}({_target(step)}, {text(step.value)})"
+
+
+def _block(head: str, body: tuple[Stmt, ...], indent: str) -> Iterator[str]:
+    inner = list(_lines(body, indent + "  "))
+    if len(body) == 1 and len(inner) == 1:
+        yield f"{head} {inner[0].strip()}"
+    else:
+        yield head
+        yield from inner
 
 
 def _target(step: Store | Update) -> str:
