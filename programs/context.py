@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from tracedsl.programs.adapters.base import Adapter
-    from tracedsl.programs.lm.base import LM
+    from tracedsl.programs.lm.base import LM, LMChunk
 
 FALLBACK_MODEL = "local/smollm2-135m"
 
@@ -92,6 +92,27 @@ def _from_environment() -> LM:
         if _process.found is None or _process.found[0] != name:
             _process.found = (name, make_lm(name))
         return _process.found[1]
+
+
+ChunkSink = Callable[[Any, Any, "LMChunk"], Awaitable[None]]
+"""Takes (predictor, prepared call, chunk) for each piece of an answer."""
+_chunk_sink: ContextVar[ChunkSink | None] = ContextVar("tracedsl_chunk_sink", default=None)
+
+
+@contextmanager
+def listen_to_chunks(sink: ChunkSink | None) -> Iterator[None]:
+    """Within this block, predictors stream and hand every piece to `sink` before they go on; None: nobody listens. A
+    repaired answer comes as another stream of the same predictor, after the last chunk of the first one."""
+    token = _chunk_sink.set(sink)
+    try:
+        yield
+    finally:
+        _chunk_sink.reset(token)
+
+
+def chunk_sink() -> ChunkSink | None:
+    """Who listens to the pieces of answers here."""
+    return _chunk_sink.get()
 
 
 @contextmanager

@@ -67,6 +67,7 @@ CODES: dict[str, str] = {
     "P009": "no demonstration for a predictor",
     "P010": "predictor is called the wrong way",
     "P011": "training set cannot be used",
+    "P012": "coroutine needs an event loop",
     "P101": "program cannot be captured",
     "P102": "Python is not captured in a program",
     "P103": "unknown option of a program",

@@ -231,11 +231,11 @@ class _Metered:
         self._started = time.monotonic()
         self._lock = threading.Lock()
 
-    def complete(self, request: LMRequest) -> LMResponse:
+    async def acomplete(self, request: LMRequest) -> LMResponse:
         with self._lock:
             self._refuse()
             self._spent["calls"] += 1
-        response: LMResponse = self._lm.complete(request)
+        response: LMResponse = await self._lm.acomplete(request)
         with self._lock:
             self._spent["calls"] -= response.cached
             self._spent["tokens"] += 0 if response.cached else response.usage.total_tokens

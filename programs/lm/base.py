@@ -8,7 +8,7 @@ shared and reordered. Nothing here holds a credential.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -240,8 +240,14 @@ class LM(Protocol):
     def request(self, messages: Iterable[Message], **config: Any) -> LMRequest:
         """A request with this model's defaults where `config` does not say otherwise."""
 
-    def complete(self, request: LMRequest) -> LMResponse:
+    async def acomplete(self, request: LMRequest) -> LMResponse:
         """Answer; raises `LMError`."""
+
+    def complete(self, request: LMRequest) -> LMResponse:
+        """The same on the calling thread: `driving.drive(self.acomplete(request))`."""
+
+    def astream(self, request: LMRequest) -> AsyncGenerator[LMChunk, None]:
+        """The answer in pieces as they come; the last chunk holds the whole response and no text."""
 
     def dump_state(self) -> Mapping[str, Any]:
         """Model and settings as JSON data, without credentials."""

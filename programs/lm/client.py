@@ -1,28 +1,32 @@
 """The one path that every call takes: memory, disk, calls under way, the model itself, retries, the books.
 
-What holds here: `complete` is the only way to a model. A request that may be cached is answered by the model once, also
-when many threads ask at the same time; what fails for all of them fails with the same error. A call is repeated only
-after a failure that may pass, at most `num_retries` times, and never after a programming error.
+What holds here: `acomplete` is the only way to a model; `complete` drives the same coroutine on the calling thread, and
+`astream` and `stream` hand out what the model says as it comes. A request that may be cached is answered by the model
+once, also when many threads and tasks ask at the same time. A call is repeated only after a failure that may pass, at
+most `num_retries` times, and never after a programming error.
 """
 
 from __future__ import annotations
 
 import json
+import random
 import threading
 import time
-from abc import ABC, abstractmethod
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tracedsl.cache import Key, Store, digest
 from tracedsl.diagnostics import nearest
+from tracedsl.programs.driving import current_io, drive, drive_each
+from tracedsl.programs.lm.answers import Answers
 from tracedsl.programs.lm.base import (
     REQUEST_SETTINGS,
     Capability,
     Constraint,
+    LMChunk,
     LMError,
     LMRequest,
     LMResponse,
@@ -34,7 +38,6 @@ from tracedsl.programs.lm.base import (
 if TYPE_CHECKING:
     from tracedsl.programs.adapters.base import Adapter
 
-_MEMORY_ENTRIES = 4096
 _HISTORY_ENTRIES = 1000
 _LONGEST_WAIT = 60.0
 
@@ -49,21 +52,24 @@ class HistoryEntry:
     when: float
 
 
-class LMClient(ABC):
+class LMClient:
     """Base of the language models: everything but the call itself.
+
+    An implementation writes `_asend`, or `_send` if it can only block; `_astream` if it can hand out pieces.
 
     Args:
         model: the model's name, as the endpoint or the registry knows it.
         temperature, max_tokens: defaults of the requests; `temperature=None` leaves it to the endpoint.
         cache: whether repeatable requests are answered from memory and disk.
+        cache_ttl: how many seconds a known answer counts; None: for ever.
         num_retries: how often a failure that may pass is tried again.
         store: where answers are kept; None is the user's cache folder.
-        sleep: how to wait, in seconds.
+        sleep: how to wait, in seconds; None: `time.sleep`, or asyncio's.
     """
 
     def __init__(self, model: str, *, temperature: float | None = 0.0, max_tokens: int | None = None,
-                 cache: bool = True, num_retries: int = 3, store: Store | None = None,
-                 sleep: Callable[[float], None] = time.sleep) -> None:
+                 cache: bool = True, cache_ttl: float | None = None, num_retries: int = 3, store: Store | None = None,
+                 sleep: Callable[[float], None] | None = None) -> None:
         self.model = model
         self.temperature = temperature
         self.max_tokens = max_tokens
@@ -72,16 +78,27 @@ class LMClient(ABC):
         self._store = store if store is not None else Store()
         self._sleep = sleep
         self._lock = threading.Lock()
-        self._memory: OrderedDict[str, LMResponse] = OrderedDict()
-        self._under_way: dict[str, Future[LMResponse]] = {}
+        self._known = Answers(self._store, self.cache_key, cache_ttl)
         self._usage = Usage()
         self._history: deque[HistoryEntry] = deque(maxlen=_HISTORY_ENTRIES)
 
     # -- what an implementation says -----------------------------------------------------------------------------
 
-    @abstractmethod
+    async def _asend(self, request: LMRequest) -> LMResponse:
+        """Ask the model once. Raises `LMTransientError` for what may pass, `LMError` for the rest. Waits only by
+        `current_io()`, so that it never suspends when it is driven."""
+        return await current_io().call(self._send, request)
+
     def _send(self, request: LMRequest) -> LMResponse:
-        """Ask the model once. Raises `LMTransientError` for what may pass, `LMError` for the rest."""
+        """The same for a model that can only block."""
+        raise NotImplementedError(f"{type(self).__name__} has neither _asend() nor _send()")
+
+    async def _astream(self, request: LMRequest) -> AsyncGenerator[LMChunk, None]:
+        """Ask the model once and yield pieces as they come; the last chunk holds the whole response."""
+        response = await self._asend(request)
+        for chunk in _in_one_piece(response):
+            yield chunk
+        yield LMChunk(response=response)
 
     @property
     def endpoint(self) -> str:
@@ -117,15 +134,47 @@ class LMClient(ABC):
         settings["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
         return LMRequest(tuple(messages), **settings)
 
-    def complete(self, request: LMRequest) -> LMResponse:
-        """Answer a request; raises `LMError`. Safe from any number of threads."""
+    async def acomplete(self, request: LMRequest) -> LMResponse:
+        """Answer a request; raises `LMError`. Safe from any number of threads and tasks."""
         started = time.perf_counter()
-        if not (self.cache and request.cacheable):
-            response = self._ask(request)
+        if self.cache and request.cacheable:
+            response = self._known.in_memory(request)
+            if response is None:
+                response = await self._known.answer(request, self._ask)
         else:
-            response = self._complete_once(request)
+            response = await self._ask(request)
         self._book(request, response, time.perf_counter() - started)
         return response
+
+    def complete(self, request: LMRequest) -> LMResponse:
+        """As `acomplete`, on the calling thread."""
+        return drive(self.acomplete(request))
+
+    async def astream(self, request: LMRequest) -> AsyncGenerator[LMChunk, None]:
+        """The answer in pieces as they come, then a chunk with the whole response. A known answer, and that of a model
+        which cannot stream, comes in one piece. A call that fails is tried again only before its first piece."""
+        started = time.perf_counter()
+        caching = self.cache and request.cacheable
+        response = self._known.look_up(request) if caching else None
+        if response is not None:
+            for chunk in _in_one_piece(response):
+                yield chunk
+        else:
+            async with aclosing(self._stream(request)) as pieces:
+                async for chunk in pieces:
+                    if chunk.response is None:
+                        yield chunk
+                    response = chunk.response
+            if response is None:
+                raise LMError("L005", f"{self.model} ended its answer without saying so")
+            if caching:
+                self._known.keep(request, response)
+        self._book(request, response, time.perf_counter() - started)
+        yield LMChunk(response=response)
+
+    def stream(self, request: LMRequest) -> Iterator[LMChunk]:
+        """As `astream`, on the calling thread."""
+        return drive_each(self.astream(request))
 
     def __call__(self, prompt: str | None = None, messages: Iterable[Mapping[str, str]] | None = None,
                  **config: Any) -> list[str]:
@@ -163,77 +212,41 @@ class LMClient(ABC):
 
     # -- the path ------------------------------------------------------------------------------------------------
 
-    def _complete_once(self, request: LMRequest) -> LMResponse:
-        """From memory, from a call under way, from disk, or from the model: in this order."""
-        key = self.cache_key(request)
-        while True:
-            with self._lock:
-                if (known := self._memory.get(key.digest)) is not None:
-                    self._memory.move_to_end(key.digest)
-                    return _for_free(known)
-                waiting = self._under_way.get(key.digest)
-                if waiting is None:
-                    mine: Future[LMResponse] = Future()
-                    self._under_way[key.digest] = mine
-                    break
-            try:
-                return _for_free(waiting.result())
-            except Abandoned:
-                continue  # who asked was interrupted; somebody else has to ask
-        return self._lead(key, request, mine)
-
-    def _lead(self, key: Key, request: LMRequest, mine: Future[LMResponse]) -> LMResponse:
-        """Ask on behalf of all threads that wait for this request."""
-        try:
-            response = self._from_disk(key)
-            if response is None:
-                response = self._ask(request)
-                self._to_disk(key, response)
-        except Exception as error:
-            self._leave(key)
-            mine.set_exception(error)
-            raise
-        except BaseException:
-            self._leave(key)
-            mine.set_exception(Abandoned())
-            raise
-        with self._lock:
-            self._memory[key.digest] = response
-            while len(self._memory) > _MEMORY_ENTRIES:
-                self._memory.popitem(last=False)
-        self._leave(key)
-        mine.set_result(response)
-        return response
-
-    def _leave(self, key: Key) -> None:
-        with self._lock:
-            del self._under_way[key.digest]
-
-    def _ask(self, request: LMRequest) -> LMResponse:
-        """Ask the model, again after failures that may pass, waiting 0.5, 1, 2, ... seconds or as long as it says."""
+    async def _ask(self, request: LMRequest) -> LMResponse:
+        """Ask the model, again after failures that may pass."""
         for attempt in range(self.num_retries + 1):
             try:
-                return self._send(request)
+                return await self._asend(request)
             except LMTransientError as error:
-                if attempt == self.num_retries:
-                    raise
-                wait = error.retry_after if error.retry_after is not None else 0.5 * 2**attempt
-                if wait > _LONGEST_WAIT:
-                    raise
-            self._sleep(wait)
+                await self._wait_after(error, attempt)
         raise AssertionError("unreachable")
 
-    def _from_disk(self, key: Key) -> LMResponse | None:
-        entry = self._store.get(key)
-        if entry is None:
-            return None
-        meta = entry.meta
-        return _for_free(LMResponse(tuple(meta["texts"]), finish_reason=meta["finish_reason"]))
+    async def _stream(self, request: LMRequest) -> AsyncGenerator[LMChunk, None]:
+        """As `_ask`, in pieces. What has been handed out cannot be taken back, so after it nothing is repeated."""
+        for attempt in range(self.num_retries + 1):
+            begun = False
+            try:
+                async with aclosing(self._astream(request)) as pieces:
+                    async for chunk in pieces:
+                        begun = True
+                        yield chunk
+                return
+            except LMTransientError as error:
+                if begun:
+                    raise
+                await self._wait_after(error, attempt)
 
-    def _to_disk(self, key: Key, response: LMResponse) -> None:
-        self._store.put(key, meta={
-            "texts": list(response.texts), "finish_reason": response.finish_reason,
-            "prompt_tokens": response.usage.prompt_tokens, "completion_tokens": response.usage.completion_tokens})
+    async def _wait_after(self, error: LMTransientError, attempt: int) -> None:
+        """Wait 0.5, 1, 2, ... seconds, or as long as the endpoint says, with a random part so that many callers do not
+        come back at once; raises the error if there is no next time."""
+        asked = error.retry_after
+        wait = 0.5 * 2**attempt * random.uniform(0.5, 1.0) if asked is None else asked
+        if attempt == self.num_retries or wait > _LONGEST_WAIT:
+            raise error
+        if self._sleep is not None:
+            await current_io().call(self._sleep, wait)
+        else:
+            await current_io().sleep(wait)
 
     def _book(self, request: LMRequest, response: LMResponse, seconds: float) -> None:
         with self._lock:
@@ -241,10 +254,7 @@ class LMClient(ABC):
             self._history.append(HistoryEntry(request, response, seconds, time.time()))
 
 
-def _for_free(response: LMResponse) -> LMResponse:
-    """A known answer as it is given out again: nothing was used for it."""
-    return replace(response, usage=Usage(cached_calls=1), cached=True)
-
-
-class Abandoned(Exception):
-    """Whoever asked for all was interrupted (Ctrl-C, a stopped thread) before the answer came."""
+def _in_one_piece(response: LMResponse) -> Iterator[LMChunk]:
+    """The whole of each answer as one chunk."""
+    for i, text in enumerate(response.texts):
+        yield LMChunk(text, response.reasoning[i] if response.reasoning else "", i)

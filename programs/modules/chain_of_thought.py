@@ -32,5 +32,5 @@ class ChainOfThought(Module):
             made = made.prepend("reasoning", field, rationale_field_type)
         self.predict = Predict(made, **config)
 
-    def forward(self, *args: Any, **inputs: Any) -> Any:
-        return self.predict(*args, **inputs)
+    async def aforward(self, *args: Any, **inputs: Any) -> Any:
+        return await self.predict.acall(*args, **inputs)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tracedsl.cache import write_atomic
 from tracedsl.diagnostics import TracedslError, nearest
+from tracedsl.programs.driving import current_io, drive
 
 if TYPE_CHECKING:
     from tracedsl.programs.lm.base import LM
@@ -46,25 +47,47 @@ class Parameter:
 
 
 class Module:
-    """Base of all programs. Write `forward`; call the module itself.
+    """Base of all programs. Write `forward`, or `aforward` if it has to wait for something else than models; the other
+    one follows from it. Call the module itself, or `await module.acall(...)`.
 
     Subclasses need not call `super().__init__()`: a module has no state of its own.
     """
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        own = cls.__dict__
+        if "forward" in own and "aforward" not in own:
+            cls.aforward = _forward_on_a_thread  # type: ignore[method-assign]
+        elif "aforward" in own and "forward" not in own:
+            cls.forward = _aforward_driven  # type: ignore[method-assign]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward()")
 
     async def aforward(self, *args: Any, **kwargs: Any) -> Any:
-        """`forward` in a thread; override it where there is something better to do."""
-        import asyncio  # a heavy import, and most programs are called plainly
-
-        return await asyncio.to_thread(self.forward, *args, **kwargs)
+        raise NotImplementedError(f"{type(self).__name__} has no forward()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.forward(*args, **kwargs)
 
     async def acall(self, *args: Any, **kwargs: Any) -> Any:
         return await self.aforward(*args, **kwargs)
+
+    def batch(self, examples: Iterable[Any], num_threads: int | None = None, max_errors: int | None = None,
+              return_failed_examples: bool = False) -> Any:
+        """See `abatch`, on threads."""
+        return drive(self.abatch(examples, num_threads, max_errors, return_failed_examples))
+
+    async def abatch(self, examples: Iterable[Any], num_threads: int | None = None, max_errors: int | None = None,
+                     return_failed_examples: bool = False) -> Any:
+        """The answers for many examples, in their order, `num_threads` (default 8) at the same time.
+
+        The first error ends it and is raised. With `max_errors`, errors up to that number leave None in place of the
+        answer. With `return_failed_examples`, returns (answers without the failed ones, failed examples, errors).
+        """
+        from tracedsl.programs.batch import run_batch
+
+        return await run_batch(self, examples, num_threads, max_errors, return_failed_examples)
 
     # -- parameters ----------------------------------------------------------------------------------------------
 
@@ -173,6 +196,16 @@ class Module:
     def __repr__(self) -> str:
         names = ", ".join(f"{name}: {p.signature.signature}" for name, p in self.named_predictors())
         return f"{type(self).__name__}({names})"
+
+
+async def _forward_on_a_thread(self: Module, *args: Any, **kwargs: Any) -> Any:
+    """`aforward` of a module that has `forward` alone."""
+    return await current_io().call(self.forward, *args, **kwargs)
+
+
+def _aforward_driven(self: Module, *args: Any, **kwargs: Any) -> Any:
+    """`forward` of a module that has `aforward` alone."""
+    return drive(self.aforward(*args, **kwargs))
 
 
 def _walk(value: Any, name: str, seen: set[int]) -> Iterator[tuple[str, Parameter]]:

@@ -8,13 +8,15 @@ asked for at most once more (`repair` says how), and the first error stays visib
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from tracedsl.cache import digest
 from tracedsl.diagnostics import TracedslError, nearest
 from tracedsl.programs.adapters.base import Adapter, AdapterParseError
-from tracedsl.programs.context import current_adapter, current_lm, record_call
+from tracedsl.programs.context import chunk_sink, current_adapter, current_lm, record_call
+from tracedsl.programs.driving import drive
 from tracedsl.programs.example import Example, Prediction
 from tracedsl.programs.lm.base import LM, REQUEST_SETTINGS, LMRequest, LMResponse, Message, Usage
 from tracedsl.programs.modules.module import Module, Parameter
@@ -74,16 +76,25 @@ class Predict(Module, Parameter):
 
     def __call__(self, *args: Any, **inputs: Any) -> Prediction:
         if args:
-            first = next(iter(self.signature.input_fields))
-            raise PredictError("P010", f"{type(self).__name__} takes its inputs by name",
-                               why=f"{len(args)} came without one", hint=f"write {first}=...")
-        return self.forward(**inputs)
+            raise self._positional(args)
+        return drive(self.aforward(**inputs)) if type(self) is Predict else self.forward(**inputs)
 
-    def forward(self, **inputs: Any) -> Prediction:
+    async def acall(self, *args: Any, **inputs: Any) -> Prediction:
+        if args:
+            raise self._positional(args)
+        made: Prediction = await self.aforward(**inputs)
+        return made
+
+    def _positional(self, args: tuple[Any, ...]) -> PredictError:
+        first = next(iter(self.signature.input_fields))
+        return PredictError("P010", f"{type(self).__name__} takes its inputs by name",
+                            why=f"{len(args)} came without one", hint=f"write {first}=...")
+
+    async def aforward(self, **inputs: Any) -> Prediction:
         overrides = {name: inputs.pop(name) for name in _OVERRIDES
                      if name in inputs and name not in self.signature.input_fields}
         call = self.prepare(inputs, **overrides)
-        prediction = self.execute(call)
+        prediction = await self.aexecute(call)
         record_call(self, call.inputs, prediction)
         return prediction
 
@@ -101,17 +112,34 @@ class Predict(Module, Parameter):
         return PreparedCall(made, checked, lm, adapter, lm.request(messages, **settings))
 
     def execute(self, call: PreparedCall) -> Prediction:
+        """As `aexecute`, on the calling thread."""
+        return drive(self.aexecute(call))
+
+    async def aexecute(self, call: PreparedCall) -> Prediction:
         """Make the call. An answer that cannot be read is asked for once more."""
-        response = call.lm.complete(call.request)
+        response = await self._ask(call)
         try:
             return _read(call, response)
         except AdapterParseError as first:
             again = repair(call.request, response, first)
-            second_response = call.lm.complete(again)
+            second_response = await self._ask(replace(call, request=again))
             try:
                 return _read(call, second_response, spent=response.usage)
             except AdapterParseError as second:
                 raise second from first
+
+    async def _ask(self, call: PreparedCall) -> LMResponse:
+        """The response; whoever listens to the chunks of this context (`context.listen_to_chunks`) gets them."""
+        sink = chunk_sink()
+        if sink is None:
+            return await call.lm.acomplete(call.request)
+        response: LMResponse | None = None
+        async with aclosing(call.lm.astream(call.request)) as chunks:
+            async for chunk in chunks:
+                await sink(self, call, chunk)
+                response = chunk.response
+        assert response is not None     # a stream that breaks off raises
+        return response
 
     def get_config(self) -> dict[str, Any]:
         return dict(self.config)

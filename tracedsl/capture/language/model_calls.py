@@ -113,14 +113,14 @@ class _Line:
         self._lm, self._pinned, self._answers = lm, pinned, answers
         self.asked = 0
 
-    def complete(self, request: LMRequest) -> LMResponse:
+    async def acomplete(self, request: LMRequest) -> LMResponse:
         name = digest(self._lm.identity, request.fingerprint)
         known = self._pinned.get(name) if request.deterministic else None
         if known is not None:
             response = LMResponse(tuple(known["texts"]), Usage(cached_calls=1), known["finish_reason"], cached=True)
         else:
             self.asked += 1
-            response = self._lm.complete(request)
+            response = await self._lm.acomplete(request)
         self._answers[name] = response
         return response
 

@@ -1,0 +1,357 @@
+"""One core, two faces: what waits is written once as `async def` and runs under asyncio or on the calling thread.
+
+What holds here: `drive` runs a coroutine to its end on this thread, without an event loop, a background thread or
+any state that other threads could see. That works because everything in this package that has to wait (for an
+answer, for time to pass, for another call, for a free slot) asks `current_io` for the way to do it: within `drive` it
+blocks the thread and the coroutine never suspends, otherwise it awaits. An event loop that is started within a driven
+coroutine (a tool that calls `asyncio.run`) gets the asyncio way again.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import Context, ContextVar, copy_context
+from queue import SimpleQueue
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from weakref import WeakKeyDictionary
+
+from tracedsl.diagnostics import TracedslError
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+Work = Callable[[Item], Coroutine[Any, Any, T]]
+THREADS_OF_A_LOOP = 256
+
+
+class IO(Protocol):
+    """How to wait."""
+
+    @property
+    def blocking(self) -> bool:
+        """Whether waiting blocks the thread."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+
+    async def wait(self, future: Future[T]) -> T:
+        """The result of a future that some thread or task will settle. Giving up waiting leaves the future alone."""
+
+    async def call(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+        """Call a function that may block: here and now, or on a thread while the event loop goes on."""
+
+    def map(self, work: Work[Item, T], items: Iterable[Item], slots: int,
+            ) -> AsyncGenerator[Done[T], None]:
+        """See `as_done`."""
+
+
+class Done(NamedTuple, Generic[T]):
+    """How the work on one item ended: with a result, or with an error."""
+
+    position: int
+    result: T | None
+    error: BaseException | None
+
+
+class WouldSuspend(TracedslError, RuntimeError):
+    """A coroutine that needs an event loop was called without one."""
+
+
+class _Drive:
+    """One running `drive`: the event loop around it, if there is one, and whether it goes on."""
+
+    __slots__ = ("active", "loop")
+
+    def __init__(self, loop: Any) -> None:
+        self.loop = loop
+        self.active = True
+
+
+_drive: ContextVar[_Drive | None] = ContextVar("tracedsl_drive", default=None)
+
+
+def running_loop() -> Any:
+    """The event loop that runs in this thread, or None. Does not import asyncio: without it, there is none."""
+    events = sys.modules.get("asyncio.events")
+    return None if events is None else events._get_running_loop()
+
+
+def drive(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end on this thread and return what it returns.
+
+    Raises `WouldSuspend` P012 if it awaits something that only an event loop can provide.
+    """
+    mine = _Drive(running_loop())
+    token = _drive.set(mine)
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    finally:
+        mine.active = False
+        _drive.reset(token)
+    coroutine.close()
+    raise WouldSuspend("P012", f"{getattr(coroutine, '__qualname__', 'a coroutine')} waits for an event loop",
+                       why="it was called without await",
+                       hint="await module.acall(...), or asyncio.run(module.acall(...)) outside of asyncio")
+
+
+def drive_each(source: AsyncGenerator[T, None]) -> Iterator[T]:
+    """The items of an asynchronous generator, each driven on the thread that asks for it."""
+    try:
+        while True:
+            try:
+                yield drive(source.__anext__())
+            except StopAsyncIteration:
+                return
+    finally:
+        drive(source.aclose())
+
+
+def current_io() -> IO:
+    """The way to wait here: blocking within `drive`, unless an event loop was started inside of it."""
+    mine = _drive.get()
+    if mine is not None and mine.active and mine.loop is running_loop():
+        return _BLOCKING
+    return _ASYNCIO
+
+
+def as_done(work: Work[Item, T], items: Iterable[Item], slots: int) -> AsyncGenerator[Done[T], None]:
+    """Work on items, at most `slots` at the same time, each in a copy of the caller's context; yields each outcome as
+    it comes. Items are taken one by one, as slots become free; whoever stops listening leaves the rest untouched
+    (close the generator: `contextlib.aclosing`). Errors are outcomes too, also `KeyboardInterrupt`."""
+    return current_io().map(work, items, max(1, slots))
+
+
+async def gather(work: Work[Item, T], items: Iterable[Item], slots: int) -> list[T]:
+    """The results for all items, in their order. The first error ends it and is raised; what has not begun is not
+    begun any more."""
+    from contextlib import aclosing
+
+    results: dict[int, Any] = {}
+    async with aclosing(as_done(work, items, slots)) as outcomes:
+        async for done in outcomes:
+            if done.error is not None:
+                raise done.error
+            results[done.position] = done.result
+    return [results[i] for i in range(len(results))]
+
+
+# -- on the calling thread ---------------------------------------------------------------------------------------------
+
+
+class _Blocking:
+    blocking = True
+
+    async def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    async def wait(self, future: Future[T]) -> T:
+        return future.result()
+
+    async def call(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+        return function(*args, **kwargs)
+
+    async def map(self, work: Work[Item, T], items: Iterable[Item], slots: int,
+                  ) -> AsyncGenerator[Done[T], None]:
+        """Threads that fetch their next item themselves, so that no slot waits for whoever listens. They are daemons:
+        after Ctrl-C the process may end although a call is still under way."""
+        crew = _Crew(work, items, copy_context())
+        try:
+            crew.start(slots)
+            while (done := crew.next()) is not None:
+                yield done
+        finally:
+            crew.stop()
+
+
+class _Crew:
+    """Threads that work on items until there are none left."""
+
+    def __init__(self, work: Work[Any, Any], items: Iterable[Any], context: Context) -> None:
+        self._work = work
+        self._todo = enumerate(items)
+        self._context = context
+        self._outcomes: SimpleQueue[Done[Any] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._ahead: list[tuple[int, Any]] = []
+        self._running = 0
+        self._stopped = False
+
+    def start(self, slots: int) -> None:
+        """As many threads as there are slots, or items if those are fewer."""
+        for _ in range(slots):
+            with self._lock:
+                if (item := next(self._todo, None)) is None:
+                    break
+                self._running += 1
+            threading.Thread(target=self._run, args=(item,), name="tracedsl-worker", daemon=True).start()
+        if not self._running:
+            self._outcomes.put(None)
+
+    def next(self) -> Done[Any] | None:
+        """The next outcome; None after the last one."""
+        return self._outcomes.get()
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def _run(self, item: tuple[int, Any] | None) -> None:
+        while item is not None:
+            index, value = item
+            try:
+                result = self._context.copy().run(_drive_work, self._work, value)
+                self._outcomes.put(Done(index, result, None))
+            except BaseException as error:  # noqa: BLE001 - handed to whoever listens
+                self._outcomes.put(Done(index, None, error))
+            item = self._take()
+
+    def _take(self) -> tuple[int, Any] | None:
+        with self._lock:
+            item = None
+            try:
+                item = None if self._stopped else next(self._todo, None)
+            except BaseException as error:  # noqa: BLE001 - the iterable is somebody else's code
+                self._stopped = True
+                self._outcomes.put(Done(-1, None, error))
+            if item is None:
+                self._running -= 1
+                if self._running == 0:
+                    self._outcomes.put(None)
+            return item
+
+
+def _drive_work(work: Work[Any, T], item: Any) -> T:
+    return drive(work(item))
+
+
+# -- under asyncio -----------------------------------------------------------------------------------------------------
+
+
+class _Asyncio:
+    """Imports asyncio where it is used: whoever comes here has an event loop, and has loaded it."""
+
+    blocking = False
+
+    def __init__(self) -> None:
+        self._pools: WeakKeyDictionary[Any, ThreadPoolExecutor] = WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    async def sleep(self, seconds: float) -> None:
+        import asyncio
+
+        await asyncio.sleep(seconds)
+
+    async def wait(self, future: Future[T]) -> T:
+        import asyncio
+
+        if not future.done():
+            loop = asyncio.get_running_loop()
+            settled = loop.create_future()
+
+            def tell() -> None:
+                if not settled.done():
+                    settled.set_result(None)
+
+            def wake(_: Future[T]) -> None:
+                with suppress(RuntimeError):  # the loop has ended meanwhile
+                    loop.call_soon_threadsafe(tell)
+
+            future.add_done_callback(wake)
+            await settled
+        return future.result()
+
+    async def call(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+        import asyncio
+        import functools
+
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool(loop), functools.partial(copy_context().run, function, *args,
+                                                                              **kwargs))
+
+    def _pool(self, loop: Any) -> ThreadPoolExecutor:
+        """Each loop has threads of its own, so that a loop within a thread of another never waits for its parent's."""
+        with self._lock:
+            if (pool := self._pools.get(loop)) is None:
+                pool = self._pools[loop] = ThreadPoolExecutor(THREADS_OF_A_LOOP, thread_name_prefix="tracedsl-call")
+            return pool
+
+    async def map(self, work: Work[Item, T], items: Iterable[Item], slots: int,
+                  ) -> AsyncGenerator[Done[T], None]:
+        import asyncio
+
+        gang = _Gang(work, items, copy_context(), asyncio.Queue())
+        try:
+            gang.start(slots)
+            while (done := await gang.outcomes.get()) is not None:
+                yield done
+        finally:
+            await gang.stop()
+
+
+class _Gang:
+    """Tasks that work on items until there are none left."""
+
+    def __init__(self, work: Work[Any, Any], items: Iterable[Any], context: Context, outcomes: Any) -> None:
+        self.outcomes = outcomes
+        self._work = work
+        self._todo = enumerate(items)
+        self._context = context
+        self._runners: list[Any] = []
+        self._running = 0
+
+    def start(self, slots: int) -> None:
+        import asyncio
+
+        for _ in range(slots):
+            if (item := next(self._todo, None)) is None:
+                break
+            self._running += 1
+            self._runners.append(asyncio.create_task(self._run(item)))
+        if not self._running:
+            self.outcomes.put_nowait(None)
+
+    async def stop(self) -> None:
+        """Cancel what is under way, and wait until it has ended."""
+        import asyncio
+
+        for task in self._runners:
+            task.cancel()
+        await asyncio.gather(*self._runners, return_exceptions=True)
+
+    async def _run(self, item: tuple[int, Any] | None) -> None:
+        try:
+            while item is not None:
+                self.outcomes.put_nowait(await self._outcome(*item))
+                item = self._take()
+        finally:
+            self._running -= 1
+            if self._running == 0:
+                self.outcomes.put_nowait(None)
+
+    async def _outcome(self, index: int, value: Any) -> Done[Any]:
+        import asyncio
+
+        mine = asyncio.current_task()
+        try:
+            return Done(index, await asyncio.create_task(self._work(value), context=self._context.copy()), None)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and mine is not None and mine.cancelling():
+                raise
+            return Done(index, None, error)
+
+    def _take(self) -> tuple[int, Any] | None:
+        try:
+            return next(self._todo, None)
+        except Exception as error:  # noqa: BLE001 - the iterable is somebody else's code
+            self.outcomes.put_nowait(Done(-1, None, error))
+            return None
+
+
+_BLOCKING = _Blocking()
+_ASYNCIO = _Asyncio()
