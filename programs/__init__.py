@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from tracedsl.programs.example import Completions as Completions
     from tracedsl.programs.example import Example as Example
     from tracedsl.programs.example import Prediction as Prediction
+    from tracedsl.programs.field_types.base import FieldType as FieldType
+    from tracedsl.programs.field_types.base import Type as Type
+    from tracedsl.programs.field_types.history import History as History
+    from tracedsl.programs.field_types.media import Audio as Audio
+    from tracedsl.programs.field_types.media import File as File
+    from tracedsl.programs.field_types.media import Image as Image
+    from tracedsl.programs.field_types.text import Code as Code
+    from tracedsl.programs.field_types.text import Reasoning as Reasoning
     from tracedsl.programs.fields import InputField as InputField
     from tracedsl.programs.fields import OutputField as OutputField
     from tracedsl.programs.lm import make_lm as LM  # noqa: F401 - the name that DSPy has
@@ -62,6 +70,10 @@ else:
         "modules.chain_of_thought": "ChainOfThought",
         "modules.module": "Module",
         "modules.predict": "Predict PreparedCall",
+        "field_types.base": "FieldType Type",
+        "field_types.history": "History",
+        "field_types.media": "Audio File Image",
+        "field_types.text": "Code Reasoning",
         "fields": "InputField OutputField",
         "signature": "Signature ensure_signature",
         "teleprompters.base": "Teleprompter",

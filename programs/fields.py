@@ -10,18 +10,41 @@ import ast
 import sys
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal
 
-from tracedsl.programs.types import FieldError, SignatureError, resolve, type_name, validate
+from tracedsl.diagnostics import nearest
+from tracedsl.programs.types import (
+    FieldError,
+    SignatureError,
+    caller_names,
+    resolve,
+    role_of,
+    type_name,
+    unknown_type,
+    validate,
+)
 
 Kind = Literal["input", "output"]
+LIMITS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern")
+
+
+class _Missing:
+    """Stands for a default that was not given."""
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING = _Missing()
 
 
 @dataclass(frozen=True)
 class Field:
-    """One field. `typed` is False where the user gave no type: the type then is `str`, and inputs are not checked."""
+    """One field. `typed` is False where the user gave no type: the type then is `str`, and inputs are not checked.
+    `limits` are those of pydantic (`ge`, `max_length`, ...); `default` stands in for a value that is not there."""
 
     name: str
     kind: Kind
@@ -29,6 +52,26 @@ class Field:
     desc: str = ""
     prefix: str = ""
     typed: bool = True
+    default: Any = field(default=MISSING, hash=False)
+    limits: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def annotation(self) -> Any:
+        """The type, under the name that DSPy has for it."""
+        return self.type
+
+    @cached_property
+    def checked_type(self) -> Any:
+        """The type with its limits."""
+        if not self.limits:
+            return self.type
+        from pydantic import Field as Limited
+
+        return Annotated[self.type, Limited(**dict(self.limits))]
+
+    @cached_property
+    def role(self) -> str:
+        return role_of(self.type)
 
     @cached_property
     def title(self) -> str:
@@ -41,10 +84,10 @@ class Field:
 
     def check(self, value: Any) -> Any:
         """The value as the field's type wants it; raises `FieldError` if it does not fit."""
-        if not self.typed or (self.type is str and isinstance(value, str)):
+        if not self.typed or (self.type is str and isinstance(value, str) and not self.limits):
             return value
         try:
-            return validate(self.type, value)
+            return validate(self.checked_type, value)
         except ValueError as error:
             raise FieldError(
                 "P004", f"input {self.name!r} must be {self.type_name}, got {type(value).__name__}: {shorten(value)}",
@@ -58,16 +101,34 @@ class FieldSpec:
     kind: Kind
     desc: str = ""
     prefix: str = ""
+    default: Any = field(default=MISSING, hash=False)
+    limits: tuple[tuple[str, Any], ...] = ()
+
+    def field(self, name: str, type_: Any = None, *, typed: bool | None = None) -> Field:
+        """The field that is declared so; without a type it is text, and not checked."""
+        return Field(name, self.kind, str if type_ is None else type_, self.desc, self.prefix,
+                     type_ is not None if typed is None else typed, self.default, self.limits)
 
 
-def InputField(*, desc: str = "", prefix: str = "") -> Any:
-    """Declare an input in the class form of a signature."""
-    return FieldSpec("input", desc, prefix)
+def InputField(*, desc: str = "", prefix: str = "", default: Any = MISSING, **limits: Any) -> Any:
+    """Declare an input. With a `default` it may be left out; `limits` are checked as pydantic does: gt, ge, lt, le,
+    multiple_of, min_length, max_length, pattern."""
+    return _spec("input", desc, prefix, default, limits)
 
 
-def OutputField(*, desc: str = "", prefix: str = "") -> Any:
-    """Declare an output in the class form of a signature."""
-    return FieldSpec("output", desc, prefix)
+def OutputField(*, desc: str = "", prefix: str = "", default: Any = MISSING, **limits: Any) -> Any:
+    """Declare an output. A `default` stands in for an output that the answer does not have; an answer outside the
+    `limits` (see `InputField`) does not parse."""
+    return _spec("output", desc, prefix, default, limits)
+
+
+def _spec(kind: Kind, desc: str, prefix: str, default: Any, limits: dict[str, Any]) -> FieldSpec:
+    desc = desc or limits.pop("description", "")
+    for name in limits:
+        if name not in LIMITS:
+            raise SignatureError("P001", f"a field has no setting {name!r}",
+                                 hint=nearest(name, ("desc", "prefix", "default", *LIMITS)))
+    return FieldSpec(kind, desc, prefix, default, tuple(limits.items()))
 
 
 def fields_of_text(text: str, custom: Mapping[str, Any]) -> list[Field]:
@@ -129,8 +190,7 @@ def fields_of_mapping(mapping: Mapping[str, Any]) -> list[Field]:
             raise SignatureError("P001", f"field {name!r} must be (type, InputField()) or (type, OutputField())",
                                  why=f"got {shorten(value)}")
         check_name(name, ())
-        fields.append(Field(name, spec.kind, str if type_ is None else type_, spec.desc, spec.prefix,
-                            type_ is not None))
+        fields.append(spec.field(name, type_))
     return fields
 
 
@@ -145,7 +205,7 @@ def fields_of_class(cls: type, specs: Mapping[str, FieldSpec], inherited: Mappin
         check_name(name, ())
         old = inherited.get(name)
         type_ = own.get(name, old.type if old else str)
-        fields[name] = Field(name, spec.kind, type_, spec.desc, spec.prefix, name in own or bool(old and old.typed))
+        fields[name] = spec.field(name, type_, typed=name in own or bool(old and old.typed))
     return fields
 
 
@@ -156,9 +216,14 @@ def _own_annotations(cls: type) -> dict[str, Any]:
     raw = {name: value for name, value in raw.items() if "ClassVar" not in str(value)}
     if not any(isinstance(value, str) for value in raw.values()):
         return raw
-    namespace = vars(sys.modules.get(cls.__module__, typing))
-    return {name: resolve(ast.parse(value, mode="eval").body, namespace, f"class {cls.__name__}")
-            if isinstance(value, str) else value for name, value in raw.items()}
+    module = vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {}
+    try:
+        return typing.get_type_hints(SimpleNamespace(__annotations__=raw), module, {**caller_names()[0], **vars(cls)},
+                                     include_extras=True)
+    except NameError as error:
+        raise unknown_type(error.name or str(error), module, f"class {cls.__name__}") from None
+    except (SyntaxError, TypeError, AttributeError) as error:
+        raise SignatureError("P001", f"an annotation in class {cls.__name__} is not a type", why=str(error)) from None
 
 
 def ordered(fields: Iterable[Field]) -> dict[str, Field]:

@@ -10,13 +10,16 @@ text form are looked up and never evaluated.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import copy
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, cast
+from types import MappingProxyType
+from typing import Any, TypeVar, cast
 
 from tracedsl.cache import digest
 from tracedsl.diagnostics import nearest
 from tracedsl.programs.fields import (
+    MISSING,
     Field,
     FieldSpec,
     check_name,
@@ -27,25 +30,49 @@ from tracedsl.programs.fields import (
 )
 from tracedsl.programs.types import FieldError, SignatureError, type_fingerprint
 
+T = TypeVar("T")
+
 
 class SignatureMeta(type):
     """The type of signatures: a signature is a class, and what is asked of it is asked of the class."""
 
     _fields: dict[str, Field]
+    _inputs: Mapping[str, Field]
+    _outputs: Mapping[str, Field]
     _instructions: str
+    _memo: dict[Any, Any]
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> SignatureMeta:
         specs = {key: value for key, value in namespace.items() if isinstance(value, FieldSpec)}
         cls = super().__new__(mcs, name, bases, {k: v for k, v in namespace.items() if k not in specs})
-        if "_fields" in namespace:  # made by `make`, complete
+        if "_fields" in namespace:  # made by `build`, complete
+            cls._settle(namespace["_fields"].values(), namespace["_instructions"])
+            return cls
+        if not any(isinstance(b, SignatureMeta) for b in bases):  # `Signature` itself
+            cls._settle((), "")
             return cls
         inherited = next((dict(b._fields) for b in bases if isinstance(b, SignatureMeta)), {})
         fields = {**inherited, **fields_of_class(cls, specs, inherited)}
-        cls._fields = ordered(fields.values())
         doc = namespace.get("__doc__")
         inherited_doc = next((b._instructions for b in bases if isinstance(b, SignatureMeta)), "") if inherited else ""
-        cls._instructions = _dedent(doc) or inherited_doc or default_instructions(cls._fields.values())
+        cls._settle(fields.values(), _dedent(doc) or inherited_doc or default_instructions(fields.values()))
         return cls
+
+    def _settle(cls, fields: Iterable[Field], instructions: str) -> None:
+        cls._fields = ordered(fields)
+        cls._inputs = MappingProxyType({n: f for n, f in cls._fields.items() if f.kind == "input"})
+        cls._outputs = MappingProxyType({n: f for n, f in cls._fields.items() if f.kind == "output"})
+        cls._instructions = instructions
+        cls._memo = {}
+
+    def memo(cls, key: Any, make: Callable[[type[Signature]], T]) -> T:
+        """What `make` gives for this signature, made once under this key and kept as long as the signature. For what
+        depends on the signature alone: prompts' fixed parts, readers, grammars."""
+        try:
+            kept: T = cls._memo[key]
+        except KeyError:
+            kept = cls._memo[key] = make(cast("type[Signature]", cls))
+        return kept
 
     def __call__(cls, signature: Any = None, instructions: str | None = None, *,
                  custom_types: Mapping[str, Any] | None = None) -> Any:
@@ -62,17 +89,17 @@ class SignatureMeta(type):
         return cls._instructions
 
     @property
-    def fields(cls) -> dict[str, Field]:
+    def fields(cls) -> Mapping[str, Field]:
         """All fields by name, inputs first."""
-        return dict(cls._fields)
+        return MappingProxyType(cls._fields)
 
     @property
-    def input_fields(cls) -> dict[str, Field]:
-        return {n: f for n, f in cls._fields.items() if f.kind == "input"}
+    def input_fields(cls) -> Mapping[str, Field]:
+        return cls._inputs
 
     @property
-    def output_fields(cls) -> dict[str, Field]:
-        return {n: f for n, f in cls._fields.items() if f.kind == "output"}
+    def output_fields(cls) -> Mapping[str, Field]:
+        return cls._outputs
 
     @property
     def signature(cls) -> str:
@@ -83,21 +110,18 @@ class SignatureMeta(type):
     @property
     def fingerprint(cls) -> str:
         """A digest of instructions and fields, the same in every process: for cache keys."""
-        parts = [cls._instructions]
-        for f in cls._fields.values():
-            parts += [f.name, f.kind, type_fingerprint(f.type), f.desc, f.prefix]
-        return digest(*parts)
+        return cls.memo("fingerprint", _fingerprint)
 
     def check_inputs(cls, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs, complete and of the right types, in the fields' order; raises `FieldError` otherwise."""
-        fields = cls.input_fields
+        fields = cls._inputs
         for name in inputs:
             if name not in fields:
                 raise FieldError("P003", f"{cls.signature!r} has no input {name!r}", hint=nearest(name, fields))
-        if missing := [name for name in fields if name not in inputs]:
+        if missing := [name for name, f in fields.items() if name not in inputs and f.default is MISSING]:
             raise FieldError("P003", f"missing input: {', '.join(missing)}",
                              why=f"the signature is {cls.signature!r}", hint=f"pass {missing[0]}=...")
-        return {name: f.check(inputs[name]) for name, f in fields.items()}
+        return {name: f.check(inputs[name]) if name in inputs else copy.copy(f.default) for name, f in fields.items()}
 
     # -- changed copies ------------------------------------------------------------------------------------------
 
@@ -126,7 +150,7 @@ class SignatureMeta(type):
             raise SignatureError("P001", f"field {name!r} must be InputField(...) or OutputField(...)",
                                  why=f"got {type(field).__name__}")
         check_name(name, cls._fields)
-        new = Field(name, field.kind, str if type_ is None else type_, field.desc, field.prefix, type_ is not None)
+        new = field.field(name, type_)
         same = [f for f in cls._fields.values() if f.kind == field.kind]
         same.insert(len(same) + index + 1 if index < 0 else index, new)
         others = [f for f in cls._fields.values() if f.kind != field.kind]
@@ -169,6 +193,10 @@ class SignatureMeta(type):
             return NotImplemented
         return cls._instructions == other._instructions and cls._fields == other._fields
 
+    def equals(cls, other: Any) -> bool:
+        """Whether both say the same."""
+        return bool(cls == other)
+
     def __hash__(cls) -> int:
         return hash((cls._instructions, tuple(cls._fields)))
 
@@ -182,9 +210,6 @@ class Signature(metaclass=SignatureMeta):
     >>> Signature("question, n: int -> answers: list[str]").output_fields["answers"].type_name
     'list[str]'
     """
-
-    _fields: ClassVar[dict[str, Field]] = {}
-    _instructions: ClassVar[str] = ""
 
 
 def make_signature(signature: Any, instructions: str | None = None, name: str = "StringSignature", *,
@@ -221,6 +246,15 @@ def default_instructions(fields: Iterable[Field]) -> str:
     inputs = ", ".join(f"`{f.name}`" for f in fields if f.kind == "input")
     outputs = ", ".join(f"`{f.name}`" for f in fields if f.kind == "output")
     return f"Given the fields {inputs}, produce the fields {outputs}."
+
+
+def _fingerprint(signature: type[Signature]) -> str:
+    parts = [signature.instructions]
+    for f in signature.fields.values():
+        parts += [f.name, f.kind, type_fingerprint(f.type), f.desc, f.prefix]
+        if f.limits or f.default is not MISSING:
+            parts += [repr(f.limits), repr(f.default)]
+    return digest(*parts)
 
 
 # -- small helpers -----------------------------------------------------------------------------------------------------

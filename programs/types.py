@@ -1,7 +1,9 @@
 """Field types: reading them from text, naming them, checking values against them.
 
-What holds here: text is never evaluated; it is parsed and its names are looked up in a fixed table. Pydantic does the
-checking and is loaded on first use; the plain types that most fields have are checked without it.
+What holds here: text is never evaluated; it is parsed and its names are looked up: in the types that the caller gave,
+in a fixed table, in the code that wrote the signature. Pydantic does the checking and is loaded on first use; the plain
+types that most fields have are checked without it. A class with an attribute `field_role` writes and reads its own
+values (`field_types/base.py`); it is known by that attribute alone.
 """
 
 from __future__ import annotations
@@ -13,9 +15,12 @@ import enum
 import functools
 import json
 import operator
+import sys
 import types
-from collections.abc import Mapping
-from typing import Any, Literal, Optional, Union, get_args, get_origin
+import typing
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origin
 
 from tracedsl.diagnostics import TracedslError, nearest
 
@@ -26,6 +31,11 @@ _NAMES: Mapping[str, Any] = types.MappingProxyType({
     "Optional": Optional, "Union": Union, "Literal": Literal,
     "date": datetime.date, "datetime": datetime.datetime, "time": datetime.time, "timedelta": datetime.timedelta,
     "Decimal": decimal.Decimal,
+})
+_FIELD_TYPES: Mapping[str, str] = types.MappingProxyType({
+    "Image": "field_types.media", "Audio": "field_types.media", "File": "field_types.media",
+    "History": "field_types.history", "Code": "field_types.text", "Reasoning": "field_types.text",
+    "Tool": "tools.tool", "ToolCalls": "tools.tool",
 })
 _MODULES: Mapping[str, Any] = types.MappingProxyType({
     "datetime": {"date": datetime.date, "datetime": datetime.datetime, "time": datetime.time,
@@ -51,14 +61,8 @@ def resolve(node: ast.expr, custom: Mapping[str, Any], text: str) -> Any:
             return None
         case ast.Constant(value=str() as quoted):  # a forward reference, as in `x: "list[int]"`
             return resolve(_parse(quoted, text), custom, text)
-        case ast.Name(id=name):
-            if name in custom:
-                return custom[name]
-            if name in _NAMES:
-                return _NAMES[name]
-            raise _unknown(name, {*_NAMES, *custom}, text)
-        case ast.Attribute():
-            return _resolve_dotted(ast.unparse(node), custom, text)
+        case ast.Name() | ast.Attribute():
+            return _named(ast.unparse(node), custom, text)
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             return Union[resolve(left, custom, text), resolve(right, custom, text)]  # noqa: UP007 - built at run time
         case ast.Subscript(value=base, slice=inner):
@@ -77,22 +81,54 @@ def _subscript(origin: Any, inner: ast.expr, custom: Mapping[str, Any], text: st
                                  hint="write them out, as in Literal['yes', 'no']") from None
         return Literal.__getitem__(values)
     try:
+        if is_field_type(origin):  # Code["python"]: what stands in the brackets is no type
+            return origin[ast.literal_eval(inner)]
         args = tuple(... if isinstance(i, ast.Constant) and i.value is ... else resolve(i, custom, text) for i in items)
         return origin[args if len(args) > 1 else args[0]]
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
+        if isinstance(error, SignatureError):
+            raise
         raise SignatureError("P001", f"{ast.unparse(inner)!r} does not fit into the brackets of {type_name(origin)}",
                              why=str(error), hint=f"correct it in the signature {text!r}") from None
 
 
-def _resolve_dotted(dotted: str, custom: Mapping[str, Any], text: str) -> Any:
+def _named(dotted: str, custom: Mapping[str, Any], text: str) -> Any:
+    """The type of this name, which may have dots: the caller's own, a known one, or one that the code that wrote the
+    signature knows by it."""
+    head, _, tail = dotted.partition(".")
     if dotted in custom:
         return custom[dotted]
-    head, _, tail = dotted.partition(".")
-    if head in custom and hasattr(custom[head], tail):
-        return getattr(custom[head], tail)
+    if dotted in _NAMES:
+        return _NAMES[dotted]
     if tail in _MODULES.get(head, {}):
         return _MODULES[head][tail]
-    raise _unknown(dotted, {*_NAMES, *custom}, text)
+    known = tail if head == "dspy" else dotted
+    found = custom.get(head)
+    if found is None:
+        found = _in_callers(head)
+    for part in tail.split(".") if tail else ():
+        found = getattr(found, part, None)
+    if found is not None and _is_type(found):
+        return found
+    if known in _FIELD_TYPES:
+        return getattr(import_module("tracedsl.programs." + _FIELD_TYPES[known]), known)
+    raise unknown_type(dotted, {*_NAMES, *_FIELD_TYPES, *custom}, text)
+
+
+def _in_callers(name: str) -> Any:
+    return next((names[name] for names in caller_names() if name in names), None)
+
+
+def caller_names() -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The local and the global names of the code that writes the signature: the first frame outside this package."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None and str(frame.f_globals.get("__name__", "")).startswith("tracedsl.programs"):
+        frame = frame.f_back
+    return ({}, {}) if frame is None else (frame.f_locals, frame.f_globals)
+
+
+def _is_type(value: Any) -> bool:
+    return isinstance(value, (type, types.UnionType, types.GenericAlias)) or get_origin(value) is not None
 
 
 def _parse(text: str, whole: str) -> ast.expr:
@@ -102,11 +138,31 @@ def _parse(text: str, whole: str) -> ast.expr:
         raise SignatureError("P001", f"{text!r} is not a type", why=f"in the signature {whole!r}") from None
 
 
-def _unknown(name: str, known: set[str], text: str) -> SignatureError:
+def unknown_type(name: str, known: Iterable[str], text: str) -> SignatureError:
     hint = nearest(name, known)
     if not hint.startswith("did you mean"):
         hint = "give it as Signature(text, custom_types={'Name': Type}) or use the class form of Signature"
     return SignatureError("P002", f"unknown type {name!r} in the signature {text!r}", hint=hint)
+
+
+def is_field_type(annotation: Any) -> bool:
+    """Whether the class writes and reads its own values (`field_types/base.py`)."""
+    return isinstance(annotation, type) and hasattr(annotation, "field_role")
+
+
+def role_of(annotation: Any) -> str:
+    """What a field of this type is to an adapter: "history", "reasoning", "tool", "tool_calls", "media", or "" for
+    ordinary data. A list of tools is "tool", an optional image "media"."""
+    if is_field_type(annotation):
+        return str(annotation.field_role)
+    if get_origin(annotation) in (list, tuple, Union, types.UnionType, Annotated):
+        return next((role for arg in get_args(annotation) if (role := role_of(arg))), "")
+    return ""
+
+
+def bare_type(annotation: Any) -> Any:
+    """The type without its `Annotated` wrapping."""
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def type_name(annotation: Any) -> str:
@@ -116,6 +172,8 @@ def type_name(annotation: Any) -> str:
     if annotation is Any:
         return "Any"
     origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return type_name(args[0])
     if origin is Literal:
         return f"Literal[{', '.join(map(repr, args))}]"
     if origin in (Union, types.UnionType):
@@ -148,6 +206,7 @@ def adapter_for(annotation: Any) -> Any:
     """Pydantic's `TypeAdapter` for the type (building one is slow, so they are kept)."""
     from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
 
+    annotation = _checkable(annotation)
     try:
         return TypeAdapter(annotation)
     except PydanticUserError:
@@ -157,6 +216,26 @@ def adapter_for(annotation: Any) -> Any:
     except (PydanticSchemaGenerationError, PydanticUserError) as error:
         raise SignatureError("P002", f"{type_name(annotation)} cannot be used as a field's type",
                              why=str(error).splitlines()[0], hint="use a type that pydantic understands") from None
+
+
+def _checkable(annotation: Any) -> Any:
+    """The type with `typing.TypedDict` replaced by that of `typing_extensions` where pydantic asks for it (before
+    Python 3.12)."""
+    if sys.version_info >= (3, 12):
+        return annotation
+    import typing_extensions
+
+    if isinstance(annotation, typing._TypedDictMeta) and type(annotation).__module__ == "typing":  # type: ignore[attr-defined]
+        required, hints = annotation.__required_keys__, typing.get_type_hints(annotation, include_extras=True)
+        fields = {name: _checkable(hint) if name in required else typing_extensions.NotRequired[_checkable(hint)]
+                  for name, hint in hints.items()}
+        return typing_extensions.TypedDict(annotation.__name__, fields)  # type: ignore[operator]
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin in (list, dict, tuple, set, frozenset, Union, types.UnionType):
+        made = tuple(map(_checkable, args))
+        if made != args:
+            return union(made) if origin in (Union, types.UnionType) else origin[made]
+    return annotation
 
 
 def json_schema(annotation: Any) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def parse_value(annotation: Any, text: str) -> Any:
         if _bare(text).casefold() in _NOTHING:
             return None
         raise ValueError(f"expected nothing, got {text[:60]!r}")
-    return _parse_structure(annotation, text)
+    return parse_structure(annotation, text)
 
 
 def coerce(annotation: Any, value: Any) -> Any:
@@ -221,7 +221,7 @@ def _parse_union(members: tuple[Any, ...], text: str) -> Any:
     raise ValueError("; ".join(reasons))
 
 
-def _parse_structure(annotation: Any, text: str) -> Any:
+def parse_structure(annotation: Any, text: str) -> Any:
     """A list, a mapping, a model, a date: from JSON, or from the text itself where pydantic reads that."""
     origin, args = get_origin(annotation) or annotation, get_args(annotation)
     want: type | tuple[type, ...] = (list, tuple, set) if origin in (list, tuple, set, frozenset) else dict

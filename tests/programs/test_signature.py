@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import subprocess
 import sys
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
+import annotated_types
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,7 +62,7 @@ def test_types_in_text(text: str, expected: Any) -> None:
 @pytest.mark.parametrize(("text", "code", "says"), [
     ("q", "P001", "0 arrows"), ("q -> a -> b", "P001", "2 arrows"), ("-> a", "P001", "no input fields"),
     ("q ->", "P001", "no output fields"), ("q a -> b", "P001", "cannot be read"), ("a -> a", "P001", "twice"),
-    ("q -> a: strr", "P002", "did you mean 'str'"), ("q -> a: Person", "P002", "custom_types"),
+    ("q -> a: strr", "P002", "did you mean 'str'"), ("q -> a: Persona", "P002", "custom_types"),
     ("q -> a: list[int", "P001", "cannot be read"), ("q -> a: int[str]", "P001", "does not fit"),
     ("q -> a: __import__('os')", "P001", "not a type"), ("q -> a: Literal[x]", "P001", "plain values"),
     ("q -> a: os.system", "P002", "os.system"), ("q, **k -> a", "P001", ""),
@@ -168,3 +170,51 @@ def test_type_names() -> None:
     assert type_name(list[int] | None) == "list[int] | None"
     assert type_name(Literal["a", 2]) == "Literal['a', 2]"
     assert type_name(tuple[int, ...]) == "tuple[int, ...]" and type_name(Person) == "Person"
+
+
+class Elsewhere(BaseModel):
+    x: int
+
+
+def test_a_text_knows_the_types_of_the_code_that_wrote_it() -> None:
+    class Local(BaseModel):
+        y: int
+
+    made = Signature("a: datetime.date, b: list[Elsewhere] -> c: Local")
+    assert [f.type for f in made.fields.values()] == [datetime.date, list[Elsewhere], Local]
+
+
+def test_a_class_takes_any_annotation() -> None:
+    class Local(TypedDict):
+        y: int
+
+    class Wide(Signature):
+        """Look at it."""
+
+        data: dict[str, Local] = InputField()
+        level: Annotated[int, annotated_types.Ge(0)] = InputField()
+        when: datetime.datetime | None = OutputField()
+        price: decimal.Decimal = OutputField()
+        local: Local = OutputField()
+
+    types = {name: f.type for name, f in Wide.fields.items()}
+    assert types == {"data": dict[str, Local], "level": Annotated[int, annotated_types.Ge(0)],
+                     "when": datetime.datetime | None, "price": decimal.Decimal, "local": Local}
+    with pytest.raises(FieldError, match="level"):
+        Wide.check_inputs({"data": {"a": {"y": 1}}, "level": -1})
+    with pytest.raises(SignatureError, match="P002"):
+        class Wrong(Signature):
+            q: Nowhere = InputField()  # type: ignore[name-defined]  # noqa: F821
+
+
+def test_limits_and_defaults() -> None:
+    made = Signature({"n": (int, InputField(ge=0, default=3)), "tags": (list[str], InputField(default=[])),
+                      "score": (float, OutputField(ge=0, le=1))})
+    first, second = made.check_inputs({}), made.check_inputs({"n": 1})
+    assert first == {"n": 3, "tags": []} and first["tags"] is not second["tags"]
+    with pytest.raises(FieldError, match="greater than or equal to 0"):
+        made.check_inputs({"n": -1})
+    plain = Signature({"n": (int, InputField()), "tags": (list[str], InputField()), "score": (float, OutputField())})
+    assert made != plain and made.fingerprint != plain.fingerprint and hash(made) == hash(plain)
+    with pytest.raises(SignatureError, match="did you mean 'max_length'"):
+        InputField(max_len=3)
