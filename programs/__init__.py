@@ -52,6 +52,9 @@ if TYPE_CHECKING:
     from tracedsl.programs.teleprompters.base import Teleprompter as Teleprompter
     from tracedsl.programs.teleprompters.bootstrap import BootstrapFewShot as BootstrapFewShot
     from tracedsl.programs.teleprompters.labeled import LabeledFewShot as LabeledFewShot
+    from tracedsl.programs.tools.calls import ToolCallResults as ToolCallResults
+    from tracedsl.programs.tools.calls import ToolCalls as ToolCalls
+    from tracedsl.programs.tools.tool import Tool as Tool
 else:
     from tracedsl._lazy import make_lazy
 
@@ -79,4 +82,6 @@ else:
         "teleprompters.base": "Teleprompter",
         "teleprompters.bootstrap": "BootstrapFewShot",
         "teleprompters.labeled": "LabeledFewShot",
+        "tools.calls": "ToolCallResults ToolCalls",
+        "tools.tool": "Tool",
     })

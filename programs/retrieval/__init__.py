@@ -1,0 +1,1 @@
+"""Retrieval: the passages of a corpus that fit a query."""

@@ -1,0 +1,1 @@
+"""The sandbox: where code that a language model wrote is run."""
