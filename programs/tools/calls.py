@@ -6,14 +6,15 @@ stays at hand. Calls are read from every form in which they come; arguments that
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pydantic import BaseModel, PrivateAttr, model_serializer, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, model_serializer, model_validator
 
 from tracedsl.diagnostics import nearest
+from tracedsl.programs.driving import gather
+from tracedsl.programs.field_types.base import Type
 from tracedsl.programs.lm.base import ToolCall as WireCall
 from tracedsl.programs.tools.tool import Tool, ToolError, as_tools, error_text
 from tracedsl.programs.types import to_json
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from tracedsl.programs.lm.base import LMResponse
 
 
-class ToolCalls(BaseModel):
+class ToolCalls(Type):
     """The tool calls in an answer. As the type of an output field: `"question, tools: list[Tool] -> calls: ToolCalls"`.
 
     Read from `{"tool_calls": [{"name": ..., "args": {...}}]}`, from a list of calls, from one call, and from calls as
@@ -52,14 +53,15 @@ class ToolCalls(BaseModel):
                     "required": ["name", "args"]}
 
         def execute(self, functions: Mapping[str, Any] | Iterable[Any]) -> Any:
-            """Call the tool; raises what it raises, and `ToolError` P022 if there is none of this name."""
+            """Call the tool; raises what it raises, and `ToolError` P042 if there is none of this name."""
             return _find(self.name, functions)(**self.args)
 
         async def aexecute(self, functions: Mapping[str, Any] | Iterable[Any]) -> Any:
             """As `execute`, awaited."""
             return await _find(self.name, functions).acall(**self.args)
 
-    tool_calls: list[ToolCall] = []
+    field_role: ClassVar[str] = "tool_calls"
+    tool_calls: list[ToolCall] = Field(default_factory=list)
 
     @model_validator(mode="before")
     @classmethod
@@ -71,12 +73,24 @@ class ToolCalls(BaseModel):
         return data
 
     @classmethod
+    def description(cls) -> str:
+        return ('JSON: {"tool_calls": [{"name": ..., "args": {...}}, ...]}, with the name of a tool and its arguments; '
+                "no calls: an empty list")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From what a model wrote: one call, a list of calls, or the whole."""
+        from tracedsl.programs.adapters.values import find_json
+
+        return cls.model_validate(find_json(text, lambda value: isinstance(value, (dict, list))))
+
+    @classmethod
     def from_dict_list(cls, tool_calls_dicts: Iterable[Mapping[str, Any]]) -> Self:
         """From calls as plain data."""
         return cls.model_validate(list(tool_calls_dicts))
 
     @classmethod
-    def from_wire(cls, calls: Iterable[WireCall]) -> Self:
+    def from_calls(cls, calls: Iterable[WireCall]) -> Self:
         """From the calls of an answer (`LMResponse.tool_calls[i]`); raises `ValueError` for arguments that are no
         JSON object."""
         return cls.model_validate([{"id": c.id, "name": c.name, "arguments": c.arguments} for c in calls])
@@ -84,7 +98,7 @@ class ToolCalls(BaseModel):
     @classmethod
     def from_response(cls, response: LMResponse, index: int = 0) -> Self:
         """From answer number `index` of a response; no calls if it has none."""
-        return cls.from_wire(response.tool_calls[index] if index < len(response.tool_calls) else ())
+        return cls.from_calls(response.tool_calls[index] if index < len(response.tool_calls) else ())
 
     def to_wire(self) -> tuple[WireCall, ...]:
         """The calls as a message carries them; a call without an id gets one."""
@@ -97,8 +111,10 @@ class ToolCalls(BaseModel):
 
     async def aexecute(self, tools: Mapping[str, Any] | Iterable[Any]) -> ToolCallResults:
         """Make all calls at the same time; results stand in the order of the calls."""
-        found = await asyncio.gather(*(_aoutcome(call, tools) for call in self.tool_calls))
-        return ToolCallResults(tool_call_results=list(found))
+        async def one(call: ToolCalls.ToolCall) -> ToolCallResults.ToolCallResult:
+            return await _aoutcome(call, tools)
+
+        return ToolCallResults(tool_call_results=await gather(one, self.tool_calls, len(self)))
 
     def __len__(self) -> int:
         return len(self.tool_calls)
@@ -164,7 +180,7 @@ def _find(name: str, functions: Mapping[str, Any] | Iterable[Any]) -> Tool:
     else:
         known = as_tools(functions)
     if name not in known:
-        raise ToolError("P022", f"there is no tool {name!r}", hint=nearest(name, known))
+        raise ToolError("P042", f"there is no tool {name!r}", hint=nearest(name, known))
     return known[name]
 
 

@@ -7,16 +7,16 @@ function can be called from synchronous code, and a missing argument is found be
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import functools
 import inspect
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from tracedsl.diagnostics import TracedslError, nearest
+from tracedsl.programs.driving import current_io, drive, running_loop
 from tracedsl.programs.lm.base import ToolSpec
 from tracedsl.programs.tools import schema
 from tracedsl.programs.types import one_line, to_json
@@ -44,18 +44,20 @@ class Tool:
         arg_types: types by argument, in place of the annotations.
         arg_desc: descriptions by argument, in place of the docstring's.
 
-    Raises `ToolError` P020 if the function's arguments cannot be found out.
+    Raises `ToolError` P040 if the function's arguments cannot be found out.
     """
+
+    field_role: ClassVar[str] = "tool"
 
     def __init__(self, func: Callable[..., Any], name: str | None = None, desc: str | None = None,
                  args: Mapping[str, Any] | None = None, arg_types: Mapping[str, Any] | None = None,
                  arg_desc: Mapping[str, str] | None = None) -> None:
         if not callable(func):
-            raise ToolError("P020", f"a {type(func).__name__} is no tool", hint="give a function, or Tool(function)")
+            raise ToolError("P040", f"a {type(func).__name__} is no tool", hint="give a function, or Tool(function)")
         self.func = func
         self.name: str = name or _name(func)
         if self.name == "<lambda>":
-            raise ToolError("P020", "a lambda has no name to call it by", hint="write Tool(lambda ..., name='...')")
+            raise ToolError("P040", "a lambda has no name to call it by", hint="write Tool(lambda ..., name='...')")
         text, from_doc = schema.described(inspect.getdoc(_documented(func)) or "")
         self.desc: str = text if desc is None else desc
         self._given = args is not None
@@ -63,7 +65,7 @@ class Tool:
             parameters, self.has_kwargs = schema.parameters_of(func)
         except (TypeError, ValueError) as error:
             if args is None:
-                raise ToolError("P020", f"the arguments of {self.name!r} cannot be found out", why=str(error),
+                raise ToolError("P040", f"the arguments of {self.name!r} cannot be found out", why=str(error),
                                 hint="say them: Tool(func, args={'x': {'type': 'string'}})") from None
             parameters, self.has_kwargs = {}, True
         if args is not None:
@@ -86,6 +88,7 @@ class Tool:
         """The arguments that every call has to give."""
         return [n for n, p in self._parameters.items() if p.default is inspect.Parameter.empty]
 
+    @property
     def spec(self) -> ToolSpec:
         """The tool as a request carries it: name, description, JSON schema of the arguments."""
         whole: dict[str, Any] = {"type": "object", "properties": self.args, "required": self.required}
@@ -96,6 +99,18 @@ class Tool:
     def toDict(self) -> dict[str, Any]:
         """The tool as plain data, for prompts."""
         return {"name": self.name, "desc": self.desc, "args": to_json(self.args)}
+
+    def format(self) -> str:
+        """The tool as a line of a prompt."""
+        return str(self)
+
+    @classmethod
+    def description(cls) -> str:
+        return ""
+
+    @classmethod
+    def parse(cls, text: str) -> Tool:
+        raise ValueError("a tool cannot be read from text")
 
     def __str__(self) -> str:
         desc = f": {' '.join(self.desc.split())}" if self.desc else ""
@@ -121,17 +136,17 @@ class Tool:
     # -- calls ---------------------------------------------------------------------------------------------------
 
     def check(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments as the function wants them; raises `ToolError` P021 with what does not fit."""
+        """The arguments as the function wants them; raises `ToolError` P041 with what does not fit."""
         unknown = [n for n in arguments if n not in self._parameters]
         if unknown and self._model.model_config["extra"] == "forbid":
-            raise ToolError("P021", f"the tool {self.name!r} has no argument {unknown[0]!r}",
+            raise ToolError("P041", f"the tool {self.name!r} has no argument {unknown[0]!r}",
                             hint=nearest(unknown[0], self._parameters) or "it takes no arguments")
         from pydantic import ValidationError
 
         try:
             checked = self._model.model_validate(dict(arguments))
         except ValidationError as error:
-            raise ToolError("P021", f"the arguments do not fit the tool {self.name!r}", why=one_line(error),
+            raise ToolError("P041", f"the arguments do not fit the tool {self.name!r}", why=one_line(error),
                             hint=f"its arguments are {json.dumps(self.args, ensure_ascii=False, default=str)}",
                             ) from None
         given = {n: getattr(checked, f"a{i}") for i, n in enumerate(self._parameters) if n in arguments}
@@ -139,15 +154,15 @@ class Tool:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Check the arguments and call the function. An asynchronous one is run to its end, in a loop of its own."""
-        result = self._start(args, kwargs)
-        return finish_now(result) if inspect.isawaitable(result) else result
+        return drive(self.acall(*args, **kwargs))
 
     async def acall(self, *args: Any, **kwargs: Any) -> Any:
         """As a call; an asynchronous function is awaited, any other runs on a thread so that the loop goes on."""
-        if is_async(self.func):
-            return await self._start(args, kwargs)
-        result = await asyncio.to_thread(self._start, args, kwargs)
-        return await result if inspect.isawaitable(result) else result
+        io = current_io()
+        started = self._start(args, kwargs) if is_async(self.func) else await io.call(self._start, args, kwargs)
+        if not inspect.isawaitable(started):
+            return started
+        return finish_now(started) if io.blocking else await started
 
     def _start(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if args:
@@ -175,14 +190,14 @@ class Tool:
 
 
 def as_tools(tools: Iterable[Tool | Callable[..., Any]]) -> dict[str, Tool]:
-    """Functions and tools by name; raises `ToolError` P020 if two have the same."""
+    """Functions and tools by name; raises `ToolError` P040 if two have the same."""
     if isinstance(tools, Mapping):
-        raise ToolError("P020", "tools must be a list, not a mapping", hint="write [Tool(function, name='...')]")
+        raise ToolError("P040", "tools must be a list, not a mapping", hint="write [Tool(function, name='...')]")
     made: dict[str, Tool] = {}
     for tool in tools:
         one = tool if isinstance(tool, Tool) else Tool(tool)
         if one.name in made:
-            raise ToolError("P020", f"two tools are called {one.name!r}", hint="rename one: Tool(func, name='...')")
+            raise ToolError("P040", f"two tools are called {one.name!r}", hint="rename one: Tool(func, name='...')")
         made[one.name] = one
     return made
 
@@ -206,12 +221,12 @@ def is_async(function: Any) -> bool:
 
 def finish_now(awaitable: Any) -> Any:
     """The result of an awaitable, for synchronous code: in a loop of its own, on another thread if one runs here."""
+    import asyncio
+
     async def whole() -> Any:
         return await awaitable
 
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if running_loop() is None:
         return asyncio.run(whole())
     box: list[Any] = []
     settings = contextvars.copy_context()
