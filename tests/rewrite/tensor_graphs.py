@@ -234,13 +234,17 @@ def _partner(draw: st.DrawFn, nodes: list[Node], x: Node) -> Node:
 
 def _view(draw: st.DrawFn, w: Writer, x: Node) -> Node | None:
     shape = _kind(x).shape
-    match draw(st.sampled_from(("transpose", "reshape", "slice"))):
+    match draw(st.sampled_from(("transpose", "reshape", "slice", "window"))):
         case "transpose":
             return w.transpose(x, perm=tuple(draw(st.permutations(range(len(shape))))))
         case "reshape":
             size = math.prod(shape)
             first = draw(st.sampled_from([n for n in range(1, size + 1) if size % n == 0]))
             return w.reshape(x, shape=draw(st.sampled_from([(size,), (first, size // first), (1, size), shape[::-1]])))
+        case "window" if shape and all(shape) and len(shape) < 3:
+            size = draw(st.integers(1, shape[0]))
+            steps = [[int(d == j) for j in range(len(shape))] + [int(d == 0)] for d in range(len(shape))]
+            return w.window(x, shape=(shape[0] - size + 1, *shape[1:], size), start=(0,) * len(shape), steps=steps)
         case _ if shape and all(shape):
             size = tuple(draw(st.integers(1, n)) for n in shape)
             step = tuple(draw(st.sampled_from((1, -1))) for _ in shape)

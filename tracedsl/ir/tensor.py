@@ -38,6 +38,15 @@ class TensorType:
         return f"{short(self.dtype)}[{', '.join(map(str, self.shape))}]"
 
 
+def row_major(shape: Sequence[int]) -> tuple[int, ...]:
+    """Elements from one entry of a dimension to the next, in a contiguous tensor of this shape."""
+    strides, step = [], 1
+    for extent in reversed(shape):
+        strides.append(step)
+        step *= max(extent, 1)
+    return tuple(reversed(strides))
+
+
 def tensor_type(array: Any) -> TensorType:
     """The type of a NumPy array or scalar."""
     return TensorType(np.asarray(array).dtype.name, np.shape(array))
@@ -228,6 +237,27 @@ def _slice(values: Sequence[Any], attrs: Attrs) -> Any:
     return np.asarray(values[0])[np.ix_(*picks)] if picks else values[0]
 
 
+def _infer_window(inputs: Sequence[Type], attrs: Attrs) -> Type:
+    """`tensor.window {shape, start, steps}`: element i of the result is the source's element start + steps @ i."""
+    (t,) = _types(inputs)
+    shape, start, steps = attrs["shape"], attrs["start"], attrs["steps"]
+    for extent, first, row in zip(t.shape, start, steps, strict=True):
+        if len(row) != len(shape):
+            raise ValueError(f"window {attrs} of {t}: {len(row)} steps for {len(shape)} dimensions")
+        ends = [step * (n - 1) for step, n in zip(row, shape)]
+        low, high = first + sum(min(0, end) for end in ends), first + sum(max(0, end) for end in ends)
+        if 0 not in shape and not 0 <= low <= high < extent:
+            raise ValueError(f"window {attrs} of {t} is out of bounds")
+    return TensorType(t.dtype, tuple(shape))
+
+
+def _window(values: Sequence[Any], attrs: Attrs) -> Any:
+    shape, places = attrs["shape"], np.indices(attrs["shape"], sparse=True)
+    index = [np.broadcast_to(first + sum(step * i for step, i in zip(row, places)), shape)
+             for first, row in zip(attrs["start"], attrs["steps"])]
+    return np.asarray(values[0])[tuple(index)] if index else np.broadcast_to(values[0], shape)
+
+
 def _infer_iota(inputs: Sequence[Type], attrs: Attrs) -> Type:
     return TensorType("int64", tuple(attrs["shape"]))
 
@@ -278,13 +308,14 @@ OPS: dict[str, Op] = dict([
     _op("reshape", _infer_reshape, lambda v, a: np.reshape(v[0], a["shape"])),
     _op("broadcast", _infer_broadcast, _broadcast),
     _op("slice", _infer_slice, _slice),
+    _op("window", _infer_window, _window),
     _op("iota", _infer_iota, _iota),
     _op("concat", _infer_concat, lambda v, a: np.concatenate(v, a["axis"])),
     _op("compute", _infer_compute, None),
     _op("hint", _infer_same, None),
 ])
 
-VIEWS = frozenset(OPS[name] for name in ("transpose", "reshape", "broadcast", "slice"))
+VIEWS = frozenset(OPS[name] for name in ("transpose", "reshape", "broadcast", "slice", "window"))
 ELEMENTWISE = frozenset(OPS[name] for name in (*SCALAR_OPS, *_COMPLEX_PARTS, "cast"))
 
 

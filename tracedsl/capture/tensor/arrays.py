@@ -89,6 +89,13 @@ class SymbolicArray(NDArrayOperatorsMixin):
     def nbytes(self) -> int:
         return self.size * self.itemsize
 
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """In bytes, where they follow from what is known."""
+        from tracedsl.capture.tensor.windows import strides_of
+
+        return tuple(stride * self.itemsize for stride in strides_of(self))
+
     @property  # type: ignore[misc]
     def __class__(self) -> type:
         """So that `isinstance(x, np.ndarray)` in the captured function is answered as for the real array."""

@@ -10,7 +10,7 @@ import math
 from functools import partial
 from typing import Any
 
-from tracedsl.capture.tensor import composed, elementwise, linear, reductions, shaping
+from tracedsl.capture.tensor import composed, elementwise, linear, reductions, shaping, windows
 from tracedsl.capture.tensor.arrays import SETITEM, SymbolicArray
 from tracedsl.capture.tensor.hints import hint, symbolic_hint
 from tracedsl.capture.tensor.numbers import OPERATORS, call_extremum, call_math
@@ -26,6 +26,7 @@ def forms() -> dict[Any, Implementation]:
     own: dict[Any, Implementation] = {hint: symbolic_hint, compute: _compute, min: partial(_extremum, min),
                                       max: partial(_extremum, max), SETITEM: set_item}
     arrays = elementwise.table() | reductions.table() | linear.table() | shaping.table() | composed.table()
+    arrays |= windows.table()
     return arrays | numbers | own
 
 

@@ -217,7 +217,9 @@ class _Returned:
         steps: list[ViewStep] = []
         while node is not owner:
             name = node.op.name.removeprefix("tensor.")
-            if name != "hint":
+            if name == "window":
+                steps.append((name, (node.attr("shape"), node.attr("start"), *node.attr("steps"))))
+            elif name != "hint":
                 steps.append((name, tuple(node.attr(key) for key in _VIEW_ATTRS[name])))
             node = node.inputs[0]
         return tuple(reversed(steps))

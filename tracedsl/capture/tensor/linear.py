@@ -17,6 +17,7 @@ from numpy.lib.array_utils import normalize_axis_index
 from tracedsl.capture.tensor.arrays import SymbolicArray, symbolic
 from tracedsl.capture.tensor.elementwise import store
 from tracedsl.capture.tensor.recorder import Implementation, Recorder
+from tracedsl.capture.tensor.windows import diagonal_node
 from tracedsl.ir.graph import Node
 
 LETTERS = string.ascii_letters
@@ -203,9 +204,19 @@ def _subscripts(recorder: Recorder, text: str, arrays: Sequence[SymbolicArray]) 
 
 
 def _single(recorder: Recorder, letters: str, a: SymbolicArray) -> tuple[str, Node]:
-    if len(set(letters)) != len(letters):
-        recorder.refuse("C008", f"a diagonal ({letters!r}) in np.einsum is not captured")
-    return letters, a.node
+    """An operand without letters that it has twice: their diagonal has one."""
+    node = a.node
+    for letter in [c for c in dict.fromkeys(letters) if letters.count(c) > 1]:
+        while letters.count(letter) > 1:
+            first = letters.index(letter)
+            second = letters.index(letter, first + 1)
+            shape = recorder.type(node).shape
+            if shape[first] != shape[second]:
+                raise ValueError(f"dimensions in single operand for collapsing index {letter!r} don't match "
+                                 f"({shape[first]} != {shape[second]})")
+            node = diagonal_node(recorder, node, first, second)
+            letters = "".join(c for d, c in enumerate(letters) if d not in (first, second)) + letter
+    return letters, node
 
 
 def _drop_ones(recorder: Recorder, letters: str, node: Node, extents: dict[str, int]) -> tuple[str, Node]:

@@ -64,7 +64,7 @@ class Same:
 @dataclass(frozen=True, slots=True)
 class ViewOf:
     """A view of an input's, or of a result's, memory. Steps: ("slice", (start, step, size)), ("transpose", (perm,)),
-    ("reshape", (shape,)), ("broadcast", (shape, dims))."""
+    ("reshape", (shape,)), ("broadcast", (shape, dims)), ("window", (shape, start, *steps))."""
 
     source: Argument | Outer | Result
     steps: tuple[ViewStep, ...]
@@ -171,6 +171,8 @@ def view(array: Any, steps: Sequence[ViewStep]) -> Any:
             array = array.transpose(args[0])
         elif step == "reshape":
             array = array.reshape(args[0])
+        elif step == "window":
+            array = _window(array, *args)
         else:
             shape, dims = args
             spread = [1] * len(shape)
@@ -178,6 +180,12 @@ def view(array: Any, steps: Sequence[ViewStep]) -> Any:
                 spread[dim] = extent
             array = np.broadcast_to(array.reshape(spread), shape)
     return array
+
+
+def _window(array: Any, shape: tuple[int, ...], start: tuple[int, ...], *steps: tuple[int, ...]) -> Any:
+    strides = [sum(row[j] * stride for row, stride in zip(steps, array.strides)) for j in range(len(shape))]
+    first = array[tuple(slice(at, None) for at in start)]
+    return np.lib.stride_tricks.as_strided(first, shape, strides, writeable=False)
 
 
 def _slice(start: int, step: int, size: int) -> slice:

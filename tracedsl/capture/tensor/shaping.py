@@ -222,21 +222,6 @@ def _triangle(lower: bool, recorder: Recorder, m: Any, k: int = 0) -> Any:
     return SymbolicArray(recorder, recorder.emit("select", [inside, x.node, recorder.full(x.shape, 0, x.dtype)]))
 
 
-def _pad(recorder: Recorder, array: Any, pad_width: Any, mode: Any = "constant", **options: Any) -> Any:
-    x = symbolic(recorder, array)
-    value = options.pop("constant_values", 0)
-    if mode != "constant" or options or np.ndim(value) or isinstance(pad_width, dict):
-        recorder.refuse("C008", f"np.pad(mode={mode!r}) is not captured", why="only mode='constant' with one value is",
-                        hint="use np.concatenate")
-    node = x.node
-    for axis, (before, after) in enumerate(np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)).tolist()):
-        shape = recorder.type(node).shape
-        sides = [recorder.full((*shape[:axis], n, *shape[axis + 1:]), value, x.dtype) for n in (before, after)]
-        parts = [p for p, n in ((sides[0], before), (node, 1), (sides[1], after)) if n]
-        node = parts[0] if len(parts) == 1 else recorder.emit("concat", parts, axis=axis)
-    return SymbolicArray(recorder, node)
-
-
 # -- new arrays from numbers --------------------------------------------------------------------------------------
 
 
@@ -369,7 +354,7 @@ def table() -> dict[Any, Implementation]:
         np.atleast_3d: partial(_at_least, 3),
         np.concatenate: _concatenate, np.stack: _stack, np.vstack: _vstack, np.hstack: _hstack,
         np.column_stack: _column_stack, np.roll: _roll, np.diff: _diff, np.tril: partial(_triangle, True),
-        np.triu: partial(_triangle, False), np.pad: _pad, np.full: _full, np.full_like: _full_like,
+        np.triu: partial(_triangle, False), np.full: _full, np.full_like: _full_like,
         np.zeros: partial(_filled, 0), np.ones: partial(_filled, 1), np.empty: partial(_filled, 0),
         np.zeros_like: partial(_filled_like, 0), np.ones_like: partial(_filled_like, 1),
         np.empty_like: partial(_filled_like, 0), np.arange: _arange, np.linspace: partial(_tabulated, np.linspace),

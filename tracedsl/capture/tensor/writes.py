@@ -97,7 +97,7 @@ def _undo(recorder: Recorder, step: Node, node: Node) -> Node:
             return _put(recorder, source, step, node)
         case "hint":
             return node
-    return recorder.refuse("C011", "a broadcast view is written", why="its elements share memory; NumPy refuses it too")
+    return recorder.refuse("C011", "a broadcast view or a window is written", why="its elements share memory")
 
 
 def _check_reshape(recorder: Recorder, step: Node) -> None:

@@ -32,14 +32,14 @@ from tracedsl.ir.expr import (
     walk,
 )
 from tracedsl.ir.graph import CONSTANT, Node
-from tracedsl.ir.tensor import OPS, TensorType
+from tracedsl.ir.tensor import OPS, TensorType, row_major
 from tracedsl.rewrite.tensor.index import (
     flat_position,
     is_row_major,
-    row_major_strides,
     scaled,
     seen_as,
     unflatten,
+    weighted,
 )
 from tracedsl.rewrite.tensor.split_complex import Pair, Value, complex_cast, complex_op, split_complex
 
@@ -166,7 +166,7 @@ class Elements:
             source = source.inputs[0]
         if not self._in_memory(source):
             return None
-        flat = flat_position(index, row_major_strides(shape_of(node)), shape_of(node))
+        flat = flat_position(index, row_major(shape_of(node)), shape_of(node))
         if flat is not None and (places := unflatten(flat, shape_of(source))) is not None:
             return load(self.buffers[source], dtype_of(source), places)
         if not is_row_major(self.buffers[source]):
@@ -287,12 +287,17 @@ def _sliced(node: Node, index: tuple[Index, ...]) -> tuple[Index, ...]:
                  for entry, start, step in zip(index, node.attr("start"), node.attr("step")))
 
 
+def _windowed(node: Node, index: tuple[Index, ...]) -> tuple[Index, ...]:
+    return tuple(weighted(index, row, first) for first, row in zip(node.attr("start"), node.attr("steps")))
+
+
 def _reshaped(node: Node, index: tuple[Index, ...]) -> tuple[Index, ...]:
-    flat = flat_position(index, row_major_strides(shape_of(node)), shape_of(node))
+    flat = flat_position(index, row_major(shape_of(node)), shape_of(node))
     places = None if flat is None else unflatten(flat, shape_of(node.inputs[0]))
     if places is None:
         raise NeedsBuffer(node.inputs[0], shape_of(node.inputs[0]))
     return places
 
 
-_VIEW_INDEX = {"transpose": _transposed, "broadcast": _broadcast, "slice": _sliced, "reshape": _reshaped}
+_VIEW_INDEX = {"transpose": _transposed, "broadcast": _broadcast, "slice": _sliced, "reshape": _reshaped,
+               "window": _windowed}

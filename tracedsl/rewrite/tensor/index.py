@@ -11,15 +11,7 @@ import math
 from collections.abc import Sequence
 
 from tracedsl.ir.expr import Affine, Axis, Buffer, Call, Const, Expr, Index, Position
-
-
-def row_major_strides(shape: Sequence[int]) -> tuple[int, ...]:
-    """Elements from one entry of a dimension to the next, in a contiguous tensor of this shape."""
-    strides, step = [], 1
-    for extent in reversed(shape):
-        strides.append(step)
-        step *= max(extent, 1)
-    return tuple(reversed(strides))
+from tracedsl.ir.tensor import row_major
 
 
 def scaled(index: Index, factor: int, offset: int) -> Index:
@@ -28,6 +20,20 @@ def scaled(index: Index, factor: int, offset: int) -> Index:
         return index * factor + offset
     moved: Expr = index if factor == 1 else Call("int64", "mul", (index, Const("int64", factor)))
     return moved if offset == 0 else Call("int64", "add", (moved, Const("int64", offset)))
+
+
+def weighted(index: Sequence[Index], factors: Sequence[int], offset: int) -> Index:
+    """offset + the sum of factor * entry."""
+    affine, others = Affine((), offset), list[Expr]()
+    for entry, factor in zip(index, factors, strict=True):
+        if isinstance(entry, Affine):
+            affine = affine + entry * factor
+        elif factor:
+            others.append(as_expr(scaled(entry, factor, 0)))
+    total: Index = affine
+    for other in others:
+        total = Call("int64", "add", (as_expr(total), other))
+    return total
 
 
 def as_expr(index: Index) -> Expr:
@@ -53,7 +59,7 @@ def unflatten(flat: Affine, shape: Sequence[int]) -> tuple[Affine, ...] | None:
         flat = 6*a + 3*b + c, b in 2, c in 3, shape (8, 3)   ->   (2*a + b, c)
     """
     index: list[Affine] = []
-    for extent, stride in zip(shape, row_major_strides(shape), strict=True):
+    for extent, stride in zip(shape, row_major(shape), strict=True):
         if extent == 1:
             index.append(Affine())
             continue
@@ -98,7 +104,7 @@ def seen_as(buffer: Buffer, shape: Sequence[int]) -> Buffer:
 
 
 def is_row_major(buffer: Buffer) -> bool:
-    expected = row_major_strides(buffer.shape)
+    expected = row_major(buffer.shape)
     return all(n == 1 or s == e for n, s, e in zip(buffer.shape, buffer.strides, expected))
 
 

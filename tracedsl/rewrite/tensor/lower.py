@@ -25,15 +25,18 @@ from tracedsl.ir.expr import (
     Cast,
     Const,
     Expr,
+    Load,
     Reduced,
     Stage,
     Task,
+    address,
     neutral,
     rebuild,
     task_text,
+    walk,
 )
 from tracedsl.ir.graph import CONSTANT, PARAM, Graph, Node
-from tracedsl.ir.tensor import OPS
+from tracedsl.ir.tensor import OPS, row_major
 from tracedsl.rewrite.tensor.elements import (
     Elements,
     NeedsBuffer,
@@ -43,7 +46,7 @@ from tracedsl.rewrite.tensor.elements import (
     summed_axes,
 )
 from tracedsl.rewrite.tensor.fuse import Hints, fuse_stages
-from tracedsl.rewrite.tensor.index import common_refinement, flat_position, row_major_strides, seen_as, unflatten
+from tracedsl.rewrite.tensor.index import common_refinement, flat_position, seen_as, unflatten
 from tracedsl.rewrite.tensor.roots import Roots, choose_roots
 from tracedsl.rewrite.tensor.split_complex import Pair, Value, complex_op, split_complex
 
@@ -97,9 +100,12 @@ class _Lowering:
 
     def run(self) -> TaskProgram:
         results = self._results()
+        parts = [n for n in reversed(self.roots.nodes) if n not in results and self._write_into_concat(n)]
         for node in self.roots.nodes:
-            if node not in results and not self._write_into_concat(node):
-                self.buffers.setdefault(node, self._buffer("t", node, "temp")) if node.op is not PARAM else None
+            if node not in results and node not in parts and node.op is not PARAM:
+                self.buffers.setdefault(node, self._buffer("t", node, "temp"))
+        for node in parts:
+            self.buffers[node] = self.buffers[self.users[node][0]]
         for node in self.roots.nodes:
             self._root(node)
         self._copies(results)
@@ -125,7 +131,7 @@ class _Lowering:
     def _param(self, node: Node, strides: dict[str, Sequence[int]]) -> Buffer:
         name, shape = node.attr("name"), shape_of(node)
         self.names.add(name)
-        given = strides.get(name, node.attrs.get("strides")) or row_major_strides(shape)
+        given = strides.get(name, node.attrs.get("strides")) or row_major(shape)
         return Buffer(name, dtype_of(node), shape, tuple(given), "param")
 
     def _buffer(self, stem: str, node: Node, scope: Any) -> Buffer:
@@ -156,16 +162,18 @@ class _Lowering:
         return own
 
     def _write_into_concat(self, node: Node) -> bool:
-        """A reduction that only feeds a concatenation writes its part of it directly."""
+        """A reduction, or a concatenation, that only feeds a concatenation writes its part of it directly."""
         users = self.users[node]
-        if node not in self.roots.absorbs or len(users) != 1 or users[0].op is not OPS["concat"]:
+        whole = node in self.roots.absorbs or node.op is OPS["concat"]
+        if not whole or len(users) != 1 or users[0].op is not OPS["concat"]:
             return False
         concat = users[0]
         if sum(source is node for source in concat.inputs) != 1 or dtype_of(node) in REAL_OF:
             return False
         axis = concat.attr("axis")
         start = sum(shape_of(s)[axis] for s in concat.inputs[:concat.inputs.index(node)])
-        self.offsets[node] = tuple(start if d == axis else 0 for d in range(len(shape_of(node))))
+        outer = self.offsets.get(concat, (0,) * len(shape_of(node)))
+        self.offsets[node] = tuple(at + (start if d == axis else 0) for d, at in enumerate(outer))
         return True
 
     # -- stages --
@@ -178,16 +186,17 @@ class _Lowering:
         elif node.op is OPS["concat"]:
             self._concat(node)
         elif node in self.offsets:
-            target = self.buffers[self.users[node][0]]
-            self._stage(node, target, Elements(self.buffers, node, self.roots.absorbs.get(node)), self.offsets[node])
+            elements = Elements(self.buffers, node, self.roots.absorbs.get(node))
+            self._stage(node, self.buffers[node], elements, self.offsets[node])
         else:
             self._stage(node, self.buffers[node], Elements(self.buffers, node, self.roots.absorbs.get(node)), None)
 
     def _concat(self, node: Node) -> None:
         axis, start = node.attr("axis"), 0
+        base = self.offsets.get(node, (0,) * len(shape_of(node)))
         for source in node.inputs:
             if source not in self.offsets:
-                offset = tuple(start if d == axis else 0 for d in range(len(shape_of(node))))
+                offset = tuple(at + (start if d == axis else 0) for d, at in enumerate(base))
                 self._stage(source, self.buffers[node], Elements(self.buffers), offset)
             start += shape_of(source)[axis]
 
@@ -257,7 +266,7 @@ def _places(index: tuple[Affine, ...], shape: tuple[int, ...], node: Node) -> tu
     """The index of a node's element for axes that run over `shape`, a finer one than the node's own."""
     if shape == shape_of(node):
         return index
-    flat = flat_position(index, row_major_strides(shape), shape)
+    flat = flat_position(index, row_major(shape), shape)
     places = unflatten(flat, shape_of(node)) if flat is not None else None
     if places is None:
         raise NeedsBuffer(node)
@@ -312,7 +321,15 @@ def _reduction(node: Node, elements: Elements, name: str) -> tuple[Value, tuple[
         raise Unsupported("S012", f"a reduction of complex numbers by {kind} is not compiled", span=node.span)
     if isinstance(value, Expr) and dtype == "float16":
         value = Cast("float32", value)
-    return value, tuple(a for a in axes if a.extent != 1), combiner_for(kind, dtype)
+    return value, _by_stride(value, tuple(a for a in axes if a.extent != 1)), combiner_for(kind, dtype)
+
+
+def _by_stride(value: Value, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+    """Reduce axes from the longest steps through memory to the shortest, whatever order they were written in."""
+    parts = (value.re, value.im) if isinstance(value, Pair) else (value,)
+    places = [address(e.index, e.buffer) for e in walk(*parts) if isinstance(e, Load)]
+    steps = {axis: sum(abs(place.coefficient(axis)) for place in places if place is not None) for axis in axes}
+    return tuple(sorted(axes, key=lambda axis: -steps[axis]))
 
 
 def _along(axis: Axis) -> Affine:

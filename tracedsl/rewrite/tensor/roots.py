@@ -83,7 +83,7 @@ def _end_of_epilogue(reduction: Node, users: dict[Node, list[Node]], roots: set[
         follows = user.op in ELEMENTWISE or user.op in VIEWS or user.op is OPS["hint"] or _reads_in_place(user, end)
         if not follows or dtype_of(user).startswith("complex") or math.prod(shape_of(user)) != math.prod(shape_of(end)):
             break
-        if user.op is OPS["slice"]:
+        if user.op in (OPS["slice"], OPS["window"]):
             break
         end = user
     return end
@@ -115,7 +115,7 @@ def _buffer_operands(graph: Graph, roots: set[Node], costs: dict[Node, int]) -> 
             for source in node.inputs:
                 reuse = math.prod(shape_of(node)) * _summed(node) // max(1, math.prod(shape_of(source)))
                 if costs[source] > 1 and source not in roots and reuse > 4 and not _only_views(source, roots):
-                    roots.add(source)
+                    roots.add(_below_views(source, roots))
         elif node.op is OPS["compute"]:
             roots |= {source for source in node.inputs if costs[source] > 1}
 
