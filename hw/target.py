@@ -60,8 +60,26 @@ class Artefact(Protocol):
     def meta(self) -> Mapping[str, Any]: ...
 
 
+@dataclass(frozen=True, eq=False)
+class NativeCode:
+    """Code that can be called by its address: `void code(void **arrays)`, with the params', results' and temporaries'
+    addresses, in this order. `offsets`: where the temporaries lie in a workspace of so many bytes that starts on a
+    cache line. `microseconds`: what one call is guessed to take. `keep` keeps the code loaded."""
+
+    address: int
+    offsets: tuple[int, ...]
+    workspace: int
+    microseconds: float
+    keep: Any
+
+
 class Runnable(Protocol):
     """Loaded code. It stays loaded as long as this object lives; any number of threads may call it."""
+
+    @property
+    def native(self) -> NativeCode | None:
+        """The code itself, if it can be called by its address."""
+        ...
 
     def run(self, pointers: Iterable[int]) -> None:
         """Run on the arrays at these addresses: params, then results. Nothing is checked."""

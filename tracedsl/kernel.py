@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import update_wrapper
 from pathlib import Path
 from types import FunctionType, MethodType
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from tracedsl.cache import Key, Store, code_digest
 from tracedsl.capture.source import read_source
@@ -25,6 +25,7 @@ from tracedsl.capture.tensor.arguments import Bound, Parameters, bind, key_text
 from tracedsl.capture.tensor.environment import Environment, Snapshot
 from tracedsl.capture.tensor.kernel import Captured, capture_kernel
 from tracedsl.diagnostics import TracedslError, Unsupported, warn
+from tracedsl.hw.cpu.entry_type import WORDS_AT, natively_callable
 from tracedsl.hw.target import Target, target
 from tracedsl.ir.loops import LoopProgram
 from tracedsl.kernel_variant import Variant, load_variant, make_variant, store_variant
@@ -33,6 +34,9 @@ from tracedsl.rewrite.tensor.lower import TaskProgram, lower
 from tracedsl.rewrite.tensor.memory import loop_program
 from tracedsl.rewrite.tensor.passes import TENSOR_PASSES
 from tracedsl.schedule import Schedule, default_schedule, lower_task
+
+if TYPE_CHECKING:
+    from tracedsl.kernel_entry import NativeCalls
 
 MAX_VARIANTS = 64    # specialisations of one function; further shapes run in NumPy rather than compiling for ever
 
@@ -136,6 +140,7 @@ class _Compiler:
                 yield default_schedule(task, self.on.description)
 
 
+@natively_callable
 class Kernel:
     """A decorated function. Call it like the function; `function` is the plain one."""
 
@@ -149,16 +154,22 @@ class Kernel:
         self._lock = threading.RLock()
         self._environment = Environment(function)
         self._shown: Bound | None = None     # the types of the latest specialisation, without its arrays
-        self._last: Variant | Unsupported | None = None
+        self._last_in_python: Variant | Unsupported | None = None
+        self._native: NativeCalls | None = None
         self._warned = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The way that can serve every call. Calls like an earlier one do not come here (`kernel_entry`)."""
         try:
             bound = bind(self._parameters, args, kwargs)
             snapshot = self._environment.snapshot()
+            known = len(self._variants)
             variant = self._last = self._variant(bound, snapshot)
             if isinstance(variant, Variant):
-                return variant(bound, snapshot)
+                result = variant(bound, snapshot)
+                if known == len(self._variants) and not kwargs:
+                    self._learn(variant, len(args), bound, snapshot)
+                return result
         except Unsupported as error:
             variant = self._last = error
         self._fall_back(variant)
@@ -169,6 +180,29 @@ class Kernel:
 
     def __repr__(self) -> str:
         return f"<kernel {self.function.__module__}.{self.function.__qualname__}>"
+
+    def _learn(self, variant: Variant, given: int, bound: Bound, snapshot: Snapshot) -> None:
+        """Let calls like this one be served natively from now on."""
+        words = getattr(type(self), WORDS_AT, None)
+        if words is None or variant.runnable.native is None:
+            return
+        with self._lock:
+            if self._native is None:
+                from tracedsl.kernel_entry import NativeCalls
+
+                self._native = NativeCalls(self, Kernel.__call__, words)
+            self._native.learn(self, variant, self._parameters, given, bound, snapshot)
+
+    @property
+    def _last(self) -> Variant | Unsupported | None:
+        """What served the last call."""
+        plan = getattr(self, "_latest", 0)
+        return self._native.variant(plan) if plan and self._native is not None else self._last_in_python
+
+    @_last.setter
+    def _last(self, served: Variant | Unsupported) -> None:
+        self._last_in_python = served
+        self._latest = 0
 
     # -- what happened ------------------------------------------------------------------------------------------
 

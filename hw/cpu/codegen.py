@@ -107,14 +107,19 @@ def _is_parallel(step: Stmt) -> bool:
     return isinstance(step, For) and step.kind == "parallel"
 
 
+def microseconds(nest: Nest) -> float:
+    """What one launch is guessed to take on one core."""
+    return max(nest.flops / _FLOPS_PER_US, nest.bytes / _BYTES_PER_US)
+
+
 def _emit_entry(module: ModuleEmitter, calls: Iterable[tuple[Nest, Piece]], machine: Machine) -> None:
     f = module.function(ENTRY, params=[Param("buffers", "ptr")], attributes="nounwind")
     buffers = f.params[0]
     for nest, piece in calls:
         n = constant("i64", piece.iterations)
-        microseconds = max(nest.flops / _FLOPS_PER_US, nest.bytes / _BYTES_PER_US)
-        if piece.iterations > 1 and machine.cores > 1 and microseconds >= _PARALLEL_FROM_US:
-            grain = max(1, min(piece.iterations // machine.cores, round(piece.iterations * _CHUNK_US / microseconds)))
+        took = microseconds(nest)
+        if piece.iterations > 1 and machine.cores > 1 and took >= _PARALLEL_FROM_US:
+            grain = max(1, min(piece.iterations // machine.cores, round(piece.iterations * _CHUNK_US / took)))
             f.call_void(PARALLEL_FOR, [Value(f"@{piece.name}", "ptr"), buffers, n, constant("i64", grain)])
         else:
             f.call_void(piece.name, [buffers, constant("i64", 0), n])

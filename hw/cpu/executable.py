@@ -22,6 +22,7 @@ import numpy as np
 from tracedsl.diagnostics import TracedslError
 from tracedsl.hw.cpu.codegen import ENTRY
 from tracedsl.hw.cpu.jit import Loaded
+from tracedsl.hw.target import NativeCode
 from tracedsl.ir.dtypes import BYTES
 from tracedsl.ir.expr import Buffer
 from tracedsl.ir.loops import LoopProgram
@@ -101,8 +102,9 @@ class _Workspace(threading.local):
 class Executable:
     """A loop program as machine code. Call it with lists of arrays, or `run` it with their addresses."""
 
-    def __init__(self, loaded: Loaded, layout: Layout) -> None:
+    def __init__(self, loaded: Loaded, layout: Layout, microseconds: float = 0.0) -> None:
         self.layout = layout
+        self._microseconds = microseconds
         self._loaded = loaded  # keeps the code in memory
         self._call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(loaded[ENTRY])
         self._slots = ctypes.c_void_p * (len(layout.params) + len(layout.results) + len(layout.offsets))
@@ -112,6 +114,10 @@ class Executable:
     def address(self) -> int:
         """Of `void run(void **buffers)`: params, results, temporaries. Valid as long as this object lives."""
         return self._loaded[ENTRY]
+
+    @property
+    def native(self) -> NativeCode:
+        return NativeCode(self.address, self.layout.offsets, self.layout.workspace, self._microseconds, self._loaded)
 
     def run(self, pointers: Iterable[int]) -> None:
         """Run on the arrays at these addresses: params, then results. Nothing is checked."""

@@ -18,9 +18,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from tracedsl.cache import Key, Store, digest
+from tracedsl.cache import Store
 from tracedsl.diagnostics import TracedslError
-from tracedsl.hw.cpu import jit
+from tracedsl.hw.cpu import jit, runtime
 from tracedsl.hw.cpu.machine import Machine, host
 from tracedsl.hw.cpu.pool_ir import MAX_THREADS, source
 
@@ -72,25 +72,15 @@ def pool() -> Pool:
 @cache
 def _pool() -> Pool:
     loaded = load(host(), Store())
-    loaded.keep()
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=ctypes.CFUNCTYPE(None)(loaded[_RESET]))
     return Pool(loaded)
 
 
 def load(machine: Machine, store: Store) -> jit.Loaded:
-    """The pool's code from the store, or made and put there; what is stored but cannot be linked is made anew."""
+    """The pool's code from the store, or made and put there."""
     text = source(machine.triple.split("-")[0], sys.platform == "linux", min(machine.cores, MAX_THREADS))
-    key = Key("runtime", "thread pool", {"source": digest(text), "machine": machine.fingerprint()})
-    symbols = (ENTRY, _RESET, _LIMIT)
-    if (entry := store.get(key)) is not None:
-        try:
-            return jit.load(entry.blobs["object"], symbols)
-        except (KeyError, TracedslError):
-            pass
-    image = jit.compile_object(text, machine)
-    store.put(key, {"object": image})
-    return jit.load(image, symbols)
+    return runtime.load("thread pool", text, (ENTRY, _RESET, _LIMIT), machine, store)
 
 
 def get_num_threads() -> int:

@@ -59,12 +59,12 @@ class Cpu:
     def compile(self, program: LoopProgram) -> Artefact:
         """Object code and how to call it. Raises TracedslError (H001, H020) if no code can be made of the program."""
         from tracedsl.hw.cpu import jit
-        from tracedsl.hw.cpu.codegen import PARALLEL_FOR
+        from tracedsl.hw.cpu.codegen import PARALLEL_FOR, microseconds
         from tracedsl.hw.cpu.executable import Layout
 
         text = self.llvm(program)
         meta = {"target": "cpu", "fingerprint": self.fingerprint(), "layout": Layout.of(program).to_json(),
-                "threads": f"@{PARALLEL_FOR}(" in text}
+                "threads": f"@{PARALLEL_FOR}(" in text, "microseconds": sum(map(microseconds, program.nests))}
         return Artefact({_OBJECT: jit.compile_object(text, self.machine)}, meta)
 
     def load(self, blobs: Mapping[str, bytes], meta: Mapping[str, Any]) -> Executable:
@@ -76,6 +76,7 @@ class Cpu:
 
         try:
             image, layout, threads = blobs[_OBJECT], Layout.from_json(meta["layout"]), bool(meta["threads"])
+            took = float(meta["microseconds"])
         except (KeyError, TypeError, ValueError) as error:
             raise TracedslError("H022", "compiled code is incomplete", why=f"{type(error).__name__}: {error}",
                                 hint=_AGAIN) from error
@@ -83,7 +84,7 @@ class Cpu:
             raise TracedslError("H022", "compiled code does not fit this machine", hint=_AGAIN,
                                 why=f"it is for {meta.get('fingerprint')}, this is {self.fingerprint()}")
         imports = pool.pool().symbols if threads else {}
-        return Executable(jit.load(image, [ENTRY], imports), layout)
+        return Executable(jit.load(image, [ENTRY], imports), layout, took)
 
     def llvm(self, program: LoopProgram) -> str:
         """The LLVM IR of a program."""

@@ -80,6 +80,10 @@ class Snapshot:
         """64 hex digits for keys on disk: the function's own source and everything in `key`."""
         return digest(read_source(self.function).digest, key_text(self.key))
 
+    def slots_in_order(self) -> list[Slot]:
+        """The dependencies in the order of `key` and `leaves`."""
+        return sorted(self.slots.values(), key=lambda slot: slot.path)
+
     def copies(self) -> tuple[int, ...]:
         """Positions of outer arrays that compiled code has to be given as contiguous copies."""
         return tuple(i for i, leaf in enumerate(self.leaves) if array_key(leaf)[1])
@@ -186,9 +190,10 @@ class _Scan:
 
     def snapshot(self) -> Snapshot:
         self._function(self.function)
-        slots = sorted(self.slots.values(), key=lambda slot: slot.path)
-        return Snapshot(self.function, self.slots, tuple((slot.path, slot.key) for slot in slots),
-                        tuple(leaf for slot in slots for leaf in slot.leaves), self.functions)
+        found = Snapshot(self.function, self.slots, (), (), self.functions)
+        slots = found.slots_in_order()
+        return dataclasses.replace(found, key=tuple((slot.path, slot.key) for slot in slots),
+                                   leaves=tuple(leaf for slot in slots for leaf in slot.leaves))
 
     def _function(self, function: FunctionType) -> None:
         if id(function) in self.functions:

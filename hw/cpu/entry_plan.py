@@ -1,0 +1,230 @@
+"""Plans: what the native entry point checks and calls, laid out in memory as `entry_ir` reads it.
+
+What holds here: a plan is plain data about one call (`CallPlan`); `Plan` is its image in memory and owns all that the
+image points to. An image never moves; its guards may be set anew while the interpreter lock is held.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from types import CellType
+from typing import Any
+
+import numpy as np
+
+from tracedsl.hw.cpu import entry_ir as ir
+from tracedsl.hw.target import NativeCode
+
+Array = np.ndarray[Any, Any]
+
+_C_CONTIGUOUS, _ALIGNED = 0x001, 0x100
+_COMPARED = (int, str, bytes)       # equal values of these are found by ==, which runs no code of the user's
+_RELEASE_US = 15.0                  # code that runs longer lets other threads have the interpreter
+LARGE = 1 << 20                     # bytes; results from here on come from the pool of blocks
+
+
+@dataclass(frozen=True)
+class ArrayArgument:
+    """An array of exactly this dtype and shape. `strides` in elements; None: C-contiguous. `slot`: which of the
+    code's arrays it is, None if it is not read."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    strides: tuple[int, ...] | None
+    slot: int | None
+
+
+@dataclass(frozen=True)
+class FloatArgument:
+    """A Python float, which the code reads as float64 and/or float32."""
+
+    wide: int | None
+    narrow: int | None
+
+
+@dataclass(frozen=True)
+class ScalarArgument:
+    """A NumPy scalar of exactly this type."""
+
+    dtype: str
+    slot: int | None
+
+
+@dataclass(frozen=True)
+class StaticArgument:
+    """A value that was compiled in."""
+
+    value: Any
+
+
+Argument = ArrayArgument | FloatArgument | ScalarArgument | StaticArgument
+
+
+@dataclass(frozen=True)
+class Guard:
+    """An outer name that must still have this value, or (`array`) an array like this one. `missing`: it must not be
+    there."""
+
+    holder: dict[str, Any] | CellType
+    name: str
+    value: Any
+    missing: bool = False
+    array: ArrayArgument | None = None
+
+
+@dataclass(frozen=True)
+class Out:
+    """A result that the code writes to `slot`. `is_scalar`: it becomes a NumPy scalar."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    slot: int
+    is_scalar: bool
+
+
+@dataclass(frozen=True)
+class Part:
+    """One object that is returned: result `out`, argument `argument`, or a value."""
+
+    out: int | None = None
+    argument: int | None = None
+    value: Any = None
+
+
+@dataclass(frozen=True)
+class CallPlan:
+    """A whole call. `fixed`: arrays that belong to the plan, by slot. `single`: the one part is returned itself."""
+
+    arguments: tuple[Argument, ...]
+    guards: tuple[Guard, ...]
+    outs: tuple[Out, ...]
+    parts: tuple[Part, ...]
+    single: bool
+    fixed: tuple[tuple[int, Array], ...]
+    code: NativeCode
+    temps: tuple[int, ...]            # slots of the temporaries
+
+
+@dataclass
+class _Frame:
+    """Words of a call's frame beside the addresses: numbers, and one for what nobody reads."""
+
+    used: int
+    unread: int = field(init=False)
+    _next: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.unread = self.used
+        self._next = count(self.used + 2 + self.used % 2, 2)     # numbers of up to 16 bytes, aligned
+
+    def number(self) -> int:
+        return int(next(self._next))
+
+    def full(self) -> bool:
+        return self.number() + 2 > ir.FRAME
+
+
+class Plan:
+    """The image of a `CallPlan`. Raises ValueError if it does not fit the entry point's frame."""
+
+    def __init__(self, call: CallPlan, *, versions: bool) -> None:
+        self._kept: list[Any] = [call]      # what the image points to
+        slots = [a.slot for a in call.arguments if isinstance(a, ArrayArgument | ScalarArgument)]
+        slots += [s for a in call.arguments if isinstance(a, FloatArgument) for s in (a.wide, a.narrow)]
+        slots += [g.array.slot for g in call.guards if g.array is not None]
+        known = [s for s in slots if s is not None] + [o.slot for o in call.outs] + [s for s, _ in call.fixed]
+        self._frame = _Frame(max([*known, *call.temps], default=-1) + 1)
+        self._versions = versions
+        self._guards = self._words([w for guard in call.guards for w in self._guard(guard)])
+        self.expect(call.guards)
+        code, workspace = call.code, None
+        if code.workspace:
+            size = -(-code.workspace // 64) * 64
+            workspace = np.empty(size + 64, np.uint8)
+            self._kept.append(workspace)
+        words = {
+            "nargs": len(call.arguments), "nguards": len(call.guards), "nouts": len(call.outs),
+            "nparts": len(call.parts), "nfixed": len(call.fixed), "ntemps": len(call.temps),
+            "arguments": self._table(self._argument(a) for a in call.arguments),
+            "guards": ctypes.addressof(self._guards), "outs": self._table(self._out(o) for o in call.outs),
+            "parts": self._table(self._part(p) for p in call.parts),
+            "fixed": self._table((slot, array.ctypes.data) for slot, array in call.fixed),
+            "temps": self._table(zip(call.temps, code.offsets, strict=True)),
+            "workspace": -(-code.workspace // 64) * 64,
+            "base": 0 if workspace is None else -(-workspace.ctypes.data // 64) * 64,
+            "busy": 0, "code": code.address, "release": code.microseconds >= _RELEASE_US, "single": call.single,
+        }
+        self._image = self._words([int(words[name]) for name in ir.PLAN])
+        if self._frame.full() or len(call.outs) > ir.OUTS:
+            raise ValueError("too many arrays for the native entry point")
+
+    @property
+    def address(self) -> int:
+        return ctypes.addressof(self._image)
+
+    def expect(self, guards: Sequence[Guard]) -> None:
+        """Expect these values from now on: of the same names, arrays of the same kind."""
+        for number, guard in enumerate(guards):
+            first = number * len(ir.GUARD)
+            if guard.array is None:
+                self._guards[first + ir.GUARD.index("expected")] = 0 if guard.missing else id(guard.value)
+            self._guards[first + ir.GUARD.index("version")] = -1
+        self._expected = [guard.value for guard in guards if guard.array is None]
+
+    # -- records ------------------------------------------------------------------------------------------------
+
+    def _words(self, values: Sequence[int]) -> Any:
+        made = (ctypes.c_int64 * max(1, len(values)))(*values)
+        self._kept.append(made)
+        return made
+
+    def _table(self, records: Iterable[Sequence[int]]) -> int:
+        return ctypes.addressof(self._words([int(word) for record in records for word in record]))
+
+    def _slot(self, slot: int | None) -> int:
+        return self._frame.unread if slot is None else slot
+
+    def _argument(self, a: Argument) -> list[int]:
+        record = dict.fromkeys(ir.ARGUMENT, 0)
+        record["slot"] = record["narrow_slot"] = record["scratch"] = record["narrow_scratch"] = self._frame.unread
+        match a:
+            case ArrayArgument():
+                dtype = np.dtype(a.dtype)
+                self._kept.append(dtype)
+                record |= {"kind": ir.ARRAY, "expected": id(dtype), "nd": len(a.shape), "slot": self._slot(a.slot),
+                           "mask": _ALIGNED if a.strides else _ALIGNED | _C_CONTIGUOUS,
+                           "dims": ctypes.addressof(self._words(a.shape))}
+                if a.strides is not None:
+                    record["strides"] = ctypes.addressof(self._words([s * dtype.itemsize for s in a.strides]))
+            case FloatArgument():
+                record |= {"kind": ir.FLOAT, "slot": self._slot(a.wide), "narrow_slot": self._slot(a.narrow),
+                           "scratch": self._frame.number(), "narrow_scratch": self._frame.number()}
+            case ScalarArgument():
+                record |= {"kind": ir.SCALAR, "expected": id(np.dtype(a.dtype).type), "slot": self._slot(a.slot)}
+            case StaticArgument():
+                self._kept.append(a.value)
+                record |= {"kind": ir.STATIC, "expected": id(a.value), "nd": type(a.value) in _COMPARED}
+        return list(record.values())
+
+    def _guard(self, g: Guard) -> list[int]:
+        in_dict = isinstance(g.holder, dict)
+        kind = ir.CELL if not in_dict else ir.VERSIONED if self._versions else ir.PLAIN
+        array = 0 if g.array is None else self._table([self._argument(g.array)])
+        self._kept.append((g.holder, g.name))
+        return [kind, id(g.holder), id(g.name), 0, -1, 0, array]
+
+    def _out(self, o: Out) -> list[int]:
+        dtype = np.dtype(o.dtype)
+        self._kept.append(dtype)
+        size = dtype.itemsize * int(np.prod(o.shape, dtype=np.int64))
+        kind = ir.NEW_SCALAR if o.is_scalar else ir.NEW_ARRAY
+        scratch = self._frame.number() if o.is_scalar else self._frame.unread
+        return [id(dtype), len(o.shape), ctypes.addressof(self._words(o.shape)), o.slot, kind, scratch, size >= LARGE]
+
+    def _part(self, p: Part) -> tuple[int, int]:
+        if p.out is not None:
+            return ir.OF_OUT, p.out
+        return (ir.OF_ARGUMENT, p.argument) if p.argument is not None else (ir.OF_PLAN, id(p.value))
