@@ -1,8 +1,8 @@
 """From a call that was served in Python to a plan that serves calls like it natively.
 
-What holds here: `plan_call` describes exactly what the Python path would do for every call that the plan matches; what it
-cannot describe (containers, views of results, numbers that Python computes, keyword arguments) gets no plan and stays on
-the Python path. A kernel's first call never comes here: what is called once pays nothing for it.
+What holds here: `plan_call` describes exactly what the Python path would do for every call that the plan matches; what
+it cannot describe (containers, views of results, numbers that Python computes, keyword arguments) gets no plan and
+stays on the Python path. A kernel's first call never comes here: what is called once pays nothing for it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tracedsl.capture.tensor.environment import Slot, Snapshot
 from tracedsl.capture.tensor.numbers import HostExpr
 from tracedsl.capture.tensor.outputs import Argument, Computed, Container, Outer, Output, Same, Static
 from tracedsl.hw.cpu.entry import Dispatch, native
+from tracedsl.hw.cpu.entry_plan import Argument as Record
 from tracedsl.hw.cpu.entry_plan import (
     ArrayArgument,
     CallPlan,
@@ -29,7 +30,6 @@ from tracedsl.hw.cpu.entry_plan import (
     ScalarArgument,
     StaticArgument,
 )
-from tracedsl.hw.cpu.entry_plan import Argument as Record
 from tracedsl.kernel_variant import Variant
 
 _WIDTHS = {"float64": "wide", "float32": "narrow"}
@@ -43,6 +43,7 @@ class NativeCalls:
         found = native(words)
         self._dispatch = None if found is None else Dispatch(target, slow, found)
         self._plans: dict[tuple[int, int], Plan | None] = {}
+        self._seen: dict[tuple[int, int], Snapshot] = {}      # the outer names that a plan expects
         self._variants: dict[int, Variant] = {}
 
     def learn(self, target: Any, variant: Variant, parameters: Parameters, given: int, bound: Bound,
@@ -52,12 +53,13 @@ class NativeCalls:
             return
         key = (id(variant), given)
         if key in self._plans:
-            plan = self._plans[key]
-            if plan is not None:
-                plan.expect(_guards(variant, snapshot) or ())
+            plan, guards = self._plans[key], None
+            if plan is not None and self._seen[key] is not snapshot and (guards := _guards(variant, snapshot)):
+                plan.expect(guards)
+            self._seen[key] = snapshot
             return
         call = plan_call(variant, parameters, given, bound, snapshot)
-        self._plans[key] = None
+        self._plans[key], self._seen[key] = None, snapshot
         if call is None:
             return
         try:
@@ -73,7 +75,8 @@ class NativeCalls:
         return self._variants[address]
 
 
-def plan_call(variant: Variant, parameters: Parameters, given: int, bound: Bound, snapshot: Snapshot) -> CallPlan | None:
+def plan_call(variant: Variant, parameters: Parameters, given: int, bound: Bound,
+              snapshot: Snapshot) -> CallPlan | None:
     """The plan for calls with `given` positional arguments like this one; None if they need Python."""
     code = variant.runnable.native
     if code is None or bound.copies or snapshot.copies():

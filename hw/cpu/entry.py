@@ -11,7 +11,8 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from types import FunctionType
+from importlib import import_module
+from types import CellType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from tracedsl.hw.cpu.entry_type import can_call_natively
 from tracedsl.hw.cpu.machine import host
 from tracedsl.ir.dtypes import SHORT
 
+_NUMPYS_C_MODULE = "numpy._core._multiarray_umath"     # where NumPy's own headers look
 CAPACITY = 64       # plans of one object
 
 
@@ -86,7 +88,7 @@ def _python_symbols() -> dict[str, int]:
 def _numpy_symbols() -> dict[str, int]:
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    table = ctypes.cast(get(np._core._multiarray_umath._ARRAY_API, None), ctypes.POINTER(ctypes.c_void_p))
+    table = ctypes.cast(get(import_module(_NUMPYS_C_MODULE)._ARRAY_API, None), ctypes.POINTER(ctypes.c_void_p))
     found = {name: int(table[place] or 0) for name, place in entry_ir.NUMPY.items()}
     if found["np_ndarray_type"] != id(np.ndarray):
         raise ValueError("NumPy's table of functions is not what it is taken for")
@@ -94,6 +96,9 @@ def _numpy_symbols() -> dict[str, int]:
 
 
 # -- what the code relies on --------------------------------------------------------------------------------------
+
+
+a = 0    # what `_assign` assigns, in whatever module it is put into
 
 
 def _word(address: int) -> int:
@@ -108,14 +113,18 @@ def _as_expected(at: entry_ir.Offsets) -> bool:
     """Whether arrays, scalars, cells and tuples look as the code reads them."""
     arrays = [np.arange(24.0).reshape(2, 3, 4), np.zeros((5, 7), np.int16).T, np.array(3, np.complex64),
               np.zeros((0, 2), bool), np.arange(10)[::-2]]
+    cell, three = CellType(arrays), (1, 2, 3)
     return (all(_array_as_expected(array, at) for array in arrays) and _scalars_as_expected(at)
-            and _word(id(_a_cell()) + at.cell) == id(_VALUE)
-            and _word(id((1, 2, 3)) + at.data) == 3)       # the length of a tuple
+            and _word(id(cell) + at.cell) == id(arrays) and _word(id(three) + at.length) == len(three))
 
 
 def _array_as_expected(array: np.ndarray[Any, Any], at: entry_ir.Offsets) -> bool:
     here, n = id(array), array.ndim
     if (_word(here + at.type), _word(here + at.descr)) != (id(np.ndarray), id(array.dtype)):
+        return False
+    swapped = array.dtype.newbyteorder()
+    if [ctypes.string_at(id(d) + at.order, 1).decode() for d in (array.dtype, swapped)] != \
+            [array.dtype.byteorder, swapped.byteorder]:
         return False
     if (_word(here + at.data), _half(here + at.nd), _half(here + at.flags)) != \
             (array.ctypes.data, n, array.flags.num):
@@ -133,13 +142,9 @@ def _scalars_as_expected(at: entry_ir.Offsets) -> bool:
     return True
 
 
-_VALUE = object()
-
-
-def _a_cell() -> Any:
-    held = _VALUE
-    inner: Any = lambda: held  # noqa: E731
-    return inner.__closure__[0]
+def _assign() -> None:
+    global a
+    a = 5
 
 
 def _dicts_have_versions(at: entry_ir.Offsets) -> bool:
@@ -152,14 +157,10 @@ def _dicts_have_versions(at: entry_ir.Offsets) -> bool:
         act()
         return _word(id(names) + at.version) != before
 
-    def assign() -> None:
-        global a
-        a = 5
-
     writes: list[Callable[[], Any]] = [
         lambda: names.__setitem__("a", 3), lambda: names.__setitem__("a", 4), lambda: names.update(c=1),
         lambda: names.pop("c"), lambda: names.setdefault("d", 1), lambda: names.__delitem__("d"),
-        FunctionType(assign.__code__, names), lambda: names.clear(),
+        FunctionType(_assign.__code__, names), lambda: names.clear(),
     ]
     reads: list[Callable[[], Any]] = [lambda: names.get("a"), lambda: list(names.items()), lambda: "b" in names]
     return not any(map(changes, reads)) and all(map(changes, writes)) and not any(map(changes, reads))

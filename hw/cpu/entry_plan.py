@@ -138,7 +138,8 @@ class Plan:
         known = [s for s in slots if s is not None] + [o.slot for o in call.outs] + [s for s, _ in call.fixed]
         self._frame = _Frame(max([*known, *call.temps], default=-1) + 1)
         self._versions = versions
-        self._guards = self._words([w for guard in call.guards for w in self._guard(guard)])
+        self._arrays = [0 if g.array is None else self._table([self._argument(g.array)]) for g in call.guards]
+        self._guards = self._words([0] * len(ir.GUARD) * len(call.guards))
         self.expect(call.guards)
         code, workspace = call.code, None
         if code.workspace:
@@ -166,13 +167,17 @@ class Plan:
         return ctypes.addressof(self._image)
 
     def expect(self, guards: Sequence[Guard]) -> None:
-        """Expect these values from now on: of the same names, arrays of the same kind."""
+        """Expect these outer names from now on. There are as many as before, with arrays in the same places."""
         for number, guard in enumerate(guards):
-            first = number * len(ir.GUARD)
-            if guard.array is None:
-                self._guards[first + ir.GUARD.index("expected")] = 0 if guard.missing else id(guard.value)
-            self._guards[first + ir.GUARD.index("version")] = -1
-        self._expected = [guard.value for guard in guards if guard.array is None]
+            words = dict.fromkeys(ir.GUARD, 0)
+            in_dict = isinstance(guard.holder, dict)
+            words["kind"] = ir.CELL if not in_dict else ir.VERSIONED if self._versions else ir.PLAIN
+            words |= {"holder": id(guard.holder), "name": id(guard.name), "version": -1}
+            words["expected"] = 0 if guard.missing or guard.array is not None else id(guard.value)
+            words["argument"] = self._arrays[number]
+            for i, word in enumerate(words.values(), number * len(words)):
+                self._guards[i] = word
+        self._expected = tuple(guards)      # keeps the names, the dicts, and the values that are compared
 
     # -- records ------------------------------------------------------------------------------------------------
 
@@ -208,13 +213,6 @@ class Plan:
                 self._kept.append(a.value)
                 record |= {"kind": ir.STATIC, "expected": id(a.value), "nd": type(a.value) in _COMPARED}
         return list(record.values())
-
-    def _guard(self, g: Guard) -> list[int]:
-        in_dict = isinstance(g.holder, dict)
-        kind = ir.CELL if not in_dict else ir.VERSIONED if self._versions else ir.PLAIN
-        array = 0 if g.array is None else self._table([self._argument(g.array)])
-        self._kept.append((g.holder, g.name))
-        return [kind, id(g.holder), id(g.name), 0, -1, 0, array]
 
     def _out(self, o: Out) -> list[int]:
         dtype = np.dtype(o.dtype)

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T", bound=type)
 
-# The words behind an instance, in this order. `_table` is the address of `_count` addresses of plans; `_latest` the plan
-# that served the last call, 0 if the last call went through Python; `_slow` the function that serves all other calls.
+# The words behind an instance, in this order. `_table` is the address of `_count` addresses of plans; `_latest` the
+# plan that served the last call, 0 if it went through Python; `_slow` the function that serves all other calls.
 WORDS = ("_vectorcall", "_table", "_count", "_latest", "_slow")
 
 _HAVE_VECTORCALL, _BASETYPE, _DEFAULT = 1 << 11, 1 << 10, 1 << 18      # object.h
