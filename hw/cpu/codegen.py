@@ -58,7 +58,7 @@ def emit_program(program: LoopProgram, machine: Machine, *, contract: bool = Tru
 
     Raises TracedslError (H020) if the program is not well formed.
     """
-    module = ModuleEmitter(program.name)
+    module = ModuleEmitter(program.name, machine.feature_names(), machine.function_attributes())
     buffers = (*program.params, *program.results, *program.temps)
     slots = {buffer.name: slot for slot, buffer in reversed(list(enumerate(buffers)))}
     calls: list[tuple[Nest, Piece]] = []

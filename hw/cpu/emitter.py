@@ -11,7 +11,7 @@ What holds here:
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tracedsl.hw.cpu.irtypes import BITS, element, lanes, like, mangle, vec
 from tracedsl.hw.cpu.values import Blocks, Param, Phi, Value, constant, constant_bits, constant_vector, undefined
@@ -277,10 +277,16 @@ class FunctionEmitter(Blocks):
 
 
 class ModuleEmitter:
-    """A module under construction: functions, declarations, globals, attribute groups, metadata."""
+    """A module under construction: functions, declarations, globals, attribute groups, metadata.
 
-    def __init__(self, name: str) -> None:
+    `features` are what the CPU has beyond its base, in LLVM's words ("avx512f"); intrinsics of its own may be used
+    where they are among them. `attributes` are what every function that holds vectors wants.
+    """
+
+    def __init__(self, name: str, features: Iterable[str] = (), attributes: str = "nounwind") -> None:
         self.name = name
+        self.features = frozenset(features)
+        self.attributes = attributes
         self._functions: dict[str, FunctionEmitter] = {}
         self._declared: dict[str, str] = {}
         self._globals: dict[str, str] = {}
@@ -296,6 +302,9 @@ class ModuleEmitter:
         words = ("define", linkage, result, f"@{_symbol(name)}({inner})", self.group(attributes))
         self._functions[name] = FunctionEmitter(self, name, result, params, " ".join(filter(None, words)))
         return self._functions[name]
+
+    def defines(self, name: str) -> bool:
+        return name in self._functions
 
     def declare(self, name: str, result: str, params: Sequence[str], attributes: str = "") -> None:
         """Make the symbol known; saying it again is fine, saying something else is an error."""

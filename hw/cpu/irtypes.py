@@ -11,7 +11,8 @@ from functools import cache
 
 import numpy as np
 
-BITS = {"i1": 1, "i8": 8, "i16": 16, "i32": 32, "i64": 64, "half": 16, "float": 32, "double": 64, "ptr": 64}
+BITS = {"i1": 1, "i8": 8, "i16": 16, "i32": 32, "i64": 64, "i128": 128,
+        "half": 16, "float": 32, "double": 64, "ptr": 64}
 
 # NumPy dtype -> element type in memory; bool takes a byte there.
 OF_DTYPE = {

@@ -44,6 +44,10 @@ class Machine:
         """Whether LLVM's feature ("avx512bf16", "fma") is there."""
         return f"+{feature}" in self.features.split(",")
 
+    def feature_names(self) -> frozenset[str]:
+        """LLVM's names of the features that are there."""
+        return frozenset(word[1:] for word in self.features.split(",") if word.startswith("+"))
+
     def fingerprint(self) -> str:
         """What decides whether object code made for one machine runs on another: 16 hex digits."""
         return digest(self.triple, self.cpu, self.features, self.llvm)[:16]

@@ -7,7 +7,7 @@ same text.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tracedsl.hw.cpu.irtypes import BITS, element, float_text, is_float, lanes, vec
@@ -45,8 +45,9 @@ class Phi:
             raise TypeError(f"phi of {self.value.type} cannot take {value}")
         self.incoming.append((value, label))
 
-    def __str__(self) -> str:
-        pairs = ", ".join(f"[ {value.name}, %{label} ]" for value, label in self.incoming)
+    def text(self, exits: Mapping[str, str]) -> str:
+        """`exits`: where a block that has detours is left."""
+        pairs = ", ".join(f"[ {value.name}, %{exits.get(label, label)} ]" for value, label in self.incoming)
         return f"{self.value.name} = phi {self.value.type} {pairs}"
 
 
@@ -87,12 +88,16 @@ def undefined(type_: str) -> Value:
 
 
 class Blocks:
-    """The basic blocks of one function under construction. Instructions go to the block that `start` opened last."""
+    """The basic blocks of one function under construction. Instructions go to the block that `start` opened last.
+
+    A block may hold detours (`detour`): it still has one entry and one exit, and its label goes on to name it.
+    """
 
     def __init__(self, head: str, params: Iterable[Param]) -> None:
         self._head = head
         self._allocas: list[str] = []
         self._blocks: list[tuple[str, list[str | Phi]]] = []
+        self._exits: dict[str, str] = {}  # block -> the label after its last detour
         self._used: dict[str, int] = {p.name: 0 for p in params}
         self.start(self.label("entry"))
 
@@ -127,6 +132,21 @@ class Blocks:
         self._blocks[-1][1].append(phi)
         return phi
 
+    def detour(self, condition: Value, usual: Value, emit: Callable[[], Value], metadata: str = "") -> Value:
+        """`usual`, or where `condition` (i1) holds what `emit` gives: its instructions run only then."""
+        block, before = self.here, self._exits.get(self.here, self.here)
+        aside, after = self.label("aside"), self.label("after")
+        self.cond_br(condition, aside, after, metadata)
+        self._blocks[-1][1].append(f"{aside}:")
+        self._exits[block] = aside
+        other = emit()
+        end = self._exits[block]
+        self.br(after)
+        self._blocks[-1][1].append(f"{after}:")
+        self._exits[block] = after
+        pairs = f"[ {usual.name}, %{before} ], [ {other.name}, %{end} ]"
+        return self.instruction(f"phi {usual.type} {pairs}", usual.type)
+
     def ret(self, value: Value | None = None) -> None:
         self.line("ret void" if value is None else f"ret {value}")
 
@@ -149,7 +169,7 @@ class Blocks:
         for number, (label, body) in enumerate(self._blocks):
             lines.append(f"{label}:")
             lines += [f"  {line}" for line in (self._allocas if number == 0 else [])]
-            lines += [f"  {line}" for line in body]
+            lines += [f"  {line.text(self._exits) if isinstance(line, Phi) else line}" for line in body]
         return "\n".join([*lines, "}"])
 
     def _unique(self, hint: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import struct
 from collections.abc import Callable
 
@@ -189,3 +190,25 @@ def test_odd_names_are_quoted() -> None:
     module.function("a b\"c", "void").ret()
     assert '@"a b\\22c"()' in module.text()
     assert jit.compile_object(module.text())
+
+
+def test_a_detour_is_part_of_its_block() -> None:
+    """A phi of a later block names the block that holds the detour; the text has the label after it."""
+    f = ModuleEmitter("m").function("f", "i64", [Param("x", "i64")])
+    (x,) = f.params
+    start = f.here
+    big = f.detour(f.icmp("sgt", x, constant("i64", 9)), x, lambda: f.mul(x, x))
+    assert f.here == start
+    loop = f.label("loop")
+    f.br(loop)
+    f.start(loop)
+    total = f.phi("i64", [(big, start)])
+    more = f.detour(f.icmp("eq", x, constant("i64", 3)), total.value, lambda: f.add(total.value, x))
+    total.add(f.add(more, constant("i64", 1)), loop)
+    f.cond_br(f.icmp("slt", more, constant("i64", 100)), loop, done := f.label("done"))
+    f.start(done)
+    f.ret(more)
+    run = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
+    loaded = jit.load(jit.compile_object(f.module.text()), ["f"])
+    call = run(loaded["f"])
+    assert (call(10), call(11), call(3), call(0)) == (100, 121, 102, 100)

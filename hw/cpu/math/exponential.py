@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tracedsl.hw.cpu.math.kinds import F32, WIDE, Kind
+from tracedsl.hw.cpu.math.kinds import WIDE, Kind
 from tracedsl.hw.cpu.math.num import Num, fast_two_sum, two_sum
+from tracedsl.hw.cpu.math.pieces import odd_by_pieces
 
 _LOG2_E = 1.4426950408889634
 _LN2 = 0.6931471805599453
-_LN2_REST = 2.3190468138462996e-17  # ln 2 - _LN2
 
 
 @dataclass(frozen=True)
@@ -67,34 +67,46 @@ def scale(x: Num, n: Num, kind: Kind) -> Num:
     return x * power_of_two(half, kind) * power_of_two(n - half, kind)
 
 
+@dataclass(frozen=True)
+class Power:
+    """e^x = (high + low) 2^floor(n): `high` is one of 16 powers of two between 1 and 2, |low| < high / 40."""
+
+    high: Num
+    low: Num
+    n: Num
+
+    def value(self) -> Num:
+        return (self.high + self.low).times_power(self.n)
+
+
+def power_of(x: Num, kind: Kind, rest: Num | None = None) -> Power:
+    """e^(x + rest), where |rest| is about the last bit of x: x = k ln(2)/16 + r, 2^(k/16) from a table."""
+    first, second, _ = kind.exp_step
+    shifted = x.fma(16.0 * _LOG2_E, kind.magic)
+    k = shifted - kind.magic
+    r = k.fma(-second, k.fma(-first, x))
+    return _table_power(r, rest, shifted.bits(), k, kind)
+
+
+def _table_power(r: Num, rest: Num | None, index: Num, k: Num, kind: Kind) -> Power:
+    """2^(k/16) e^(r + rest)."""
+    tail = r * r
+    series = r.polynomial(kind.exp_short)
+    grown = tail.fma(series, r) if rest is None else r + tail.fma(series, rest.fma(r, rest))
+    high, low = (index.look_up(row) for row in kind.exp_table)
+    return Power(high, high * grown if kind is WIDE else high.fma(grown, low), k * 0.0625)
+
+
 def exp(x: Num, kind: Kind) -> Num:
-    x = x.at_most(kind.log_overflow).at_least(kind.log_zero)
-    reduced = _reduce(x, kind)
-    if kind is WIDE:
-        value = reduced.r + reduced.tail(kind) + 1.0
-    else:
-        high, low = reduced.sum(kind)
-        value = high + low
-    return scale(value, reduced.n, kind)
+    return power_of(x.at_most(kind.log_overflow).at_least(kind.log_zero), kind).value()
 
 
 def exp2(x: Num, kind: Kind) -> Num:
     x = x.at_most(2.0 * kind.bias).at_least(-2.0 * kind.bias)
-    n, whole = _whole(x, kind)
-    y = x - n
-    r = y * _LN2
-    rest = y.fma(_LN2, -r) + y * _low_of_ln2(kind)
-    high, low = _Reduced(whole, r, rest).sum(kind)
-    return scale(high + low, whole, kind)
-
-
-def _low_of_ln2(kind: Kind) -> float:
-    """ln 2 minus the constant `_LN2` as it is rounded to the kind's format."""
-    if kind.elem == "double":
-        return _LN2_REST
-    import numpy as np
-
-    return _LN2 - float(np.float32(_LN2))
+    shifted = x.fma(16.0, kind.magic)
+    k = shifted - kind.magic
+    r = k.fma(-0.0625, x) * _LN2
+    return _table_power(r, None, shifted.bits(), k, kind).value()
 
 
 def expm1(x: Num, kind: Kind) -> Num:
@@ -120,48 +132,34 @@ def _expm1_parts(x: Num, down: int, kind: Kind) -> tuple[Num, Num]:
 
 def sigmoid(x: Num, kind: Kind) -> Num:
     """1 / (1 + e^-x); for negative x as e^x / (1 + e^x), so that small results keep all their digits."""
-    reduced = _reduce((-x.abs()).at_least(kind.log_zero), kind)
-    high, low = reduced.parts(kind)
+    power = power_of((-x.abs()).at_least(kind.log_zero), kind)
+    high, low = fast_two_sum(power.high, power.low)
     negative = x < 0.0
     one = high.lift(1.0)
     # the denominator 1 + 2^n (high + low) as a value and its error; the numerator still without its 2^n
-    lowest = 1 - kind.bias  # less adds nothing to 1
-    power = power_of_two((reduced.n < lowest).where(lowest, reduced.n), kind)
-    below, above = high * power, low * power
-    total, error = fast_two_sum(one, below)
-    error = error + above
+    n = power.n.at_least(1.0 - kind.bias)  # less adds nothing to 1
+    total, error = fast_two_sum(one, high.times_power(n))
+    error = error + low.times_power(n)
     top, rest = negative.where(high, one), negative.where(low, one.lift(0.0))
     reciprocal = 1.0 / total
     quotient = top * reciprocal
     remainder = (-quotient).fma(total, top) + (-quotient).fma(error, rest)
-    n = negative.where(reduced.n, reduced.n.lift(0))
-    return scale(remainder.fma(reciprocal, quotient), n, kind)
+    return remainder.fma(reciprocal, quotient).times_power(negative.where(power.n, power.n.lift(0.0)))
 
 
 def tanh(x: Num, kind: Kind) -> Num:
-    """A polynomial near zero, else 1 - 2e / (1 + e) with e = e^(-2|x|)."""
+    """By pieces; else a polynomial near zero and 1 - 2e / (1 + e) with e = e^(-2|x|)."""
+    if kind.tanh_pieces is not None:
+        return odd_by_pieces(x, kind.tanh_pieces, kind)
     magnitude = x.abs()
     square = x * x
     small = (x * square).fma(square.polynomial(kind.tanh), x)
-    reduced = _reduce(magnitude.at_most(kind.tanh_one) * -2.0, kind)
-    large = (_tanh_short if kind is F32 else _tanh_long)(reduced, kind)
+    large = _tanh_far(power_of(magnitude.at_most(kind.tanh_one) * -2.0, kind))
     return (magnitude > kind.tanh_from).where(large, small.abs()).sign_of(x)
 
 
-def _tanh_short(reduced: _Reduced, kind: Kind) -> Num:
-    """Where the quotient is this small, it is enough to undo what the denominator lost: q (1 - error / (1 + e)), with
-    6/7 in place of 1 / (1 + e), which it is where the error counts most."""
-    high, low = reduced.sum(kind)
-    power = (high + low) * power_of_two(reduced.n, kind)
-    total, error = fast_two_sum(power.lift(1.0), power)
-    quotient = (power * 2.0) / total
-    return 1.0 - (quotient * (-6.0 / 7.0)).fma(error, quotient)
-
-
-def _tanh_long(reduced: _Reduced, kind: Kind) -> Num:
-    high, low = reduced.parts(kind)
-    power = power_of_two(reduced.n, kind)
-    high, low = high * power, low * power
+def _tanh_far(power: Power) -> Num:
+    high, low = fast_two_sum(power.high.times_power(power.n), power.low.times_power(power.n))
     total, error = fast_two_sum(high.lift(1.0), high)
     error = error + low
     reciprocal = 1.0 / total

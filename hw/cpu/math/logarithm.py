@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tracedsl.hw.cpu.math import coefficients as table
 from tracedsl.hw.cpu.math.kinds import WIDE, Kind
 from tracedsl.hw.cpu.math.num import Num, fast_two_sum, two_sum
 
@@ -29,6 +30,8 @@ class _Base:
 
 
 _BINARY = _Base(_H("0x1.71547652b82fep+0"), _H("0x1.777d0ffda0d24p-56"), 1.0, 0.0)
+_THIRD = 1.0 / 3.0
+_THIRD_LOW = 1.850371707708594e-17   # 1/3 - _THIRD
 _DECIMAL = _Base(_H("0x1.bcb7b1526e50ep-2"), _H("0x1.95355baaafad3p-57"),
                  _H("0x1.34413509f6000p-2"), _H("0x1.9fef311f12b36p-42"))
 
@@ -70,6 +73,31 @@ def log(x: Num, kind: Kind) -> Num:
     exponent = k.from_int(kind.elem)
     total, error = fast_two_sum(exponent * kind.ln2_high, f)
     return _specials(x, total + (exponent.fma(kind.ln2_low, error) - _log1p_rest(f, kind)))
+
+
+def log_parts(x: Num, kind: Kind) -> tuple[Num, Num]:
+    """log(x) with about 12 bits more than the format has, as a value and a small summand: with s = f / (2 + f),
+    log(1 + f) = 2s + 2s (s^2/3 + s^4 R(s^2)), where s and s^2/3 keep their errors."""
+    k, m = _split_any(x, kind)
+    f = m - 1.0
+    below, below_low = fast_two_sum(f.lift(2.0), f)
+    inverse = 1.0 / below
+    s = f * inverse
+    s_low = ((-s).fma(below, f) - s * below_low) * inverse
+    square = s * s
+    square_low = s.fma(s, -square) + s * s_low * 2.0
+    third = square * _THIRD
+    w, w_low = fast_two_sum(third, square * square * square.polynomial(table.LOG_HIGH))
+    w_low = w_low + (square.fma(_THIRD, -third) + square.fma(_THIRD_LOW, square_low * _THIRD))
+    twice = s * 2.0
+    part = twice * w
+    twice_low = s_low * 2.0
+    low = twice.fma(w, -part) + twice.fma(w_low, twice_low.fma(w, twice_low))
+    exponent = k.from_int(kind.elem)
+    total, error = fast_two_sum(exponent * kind.ln2_high, twice)
+    total, more = fast_two_sum(total, part)
+    high, low = fast_two_sum(total, more + (error + exponent.fma(kind.ln2_low, low)))
+    return _specials(x, high), low
 
 
 def _log_base(x: Num, kind: Kind, base: _Base) -> Num:

@@ -7,11 +7,15 @@ floats are ordered (false for NaN) and give a `Num` of i1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tracedsl.hw.cpu.emitter import FunctionEmitter, Value, constant
-from tracedsl.hw.cpu.irtypes import BITS, element, is_float, lanes, like
+from tracedsl.cache import digest
+from tracedsl.hw.cpu.emitter import FunctionEmitter, Value, constant, constant_vector, undefined
+from tracedsl.hw.cpu.irtypes import BITS, element, is_float, lanes, like, vec
+
+_REGISTER = 512  # bits of the vectors that the intrinsics of AVX-512 take
+_WHOLE = (_REGISTER, 2 * _REGISTER, 4 * _REGISTER, 8 * _REGISTER)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +92,10 @@ class Num:
     def is_nan(self) -> Num:
         return self._compare("uno", "eq", self)
 
+    def unless_nan(self, other: Num) -> Num:
+        """`other` where it is NaN, else this."""
+        return other.is_nan().where(other, self)
+
     def where(self, then: Num | float, otherwise: Num) -> Num:
         """Of a comparison: `then` where it holds. `otherwise` gives the type."""
         return Num(self.f, self.f.select(self.value, otherwise.lift(then).value, otherwise.value))
@@ -99,6 +107,9 @@ class Num:
 
     def __or__(self, other: Num | int) -> Num:
         return Num(self.f, self.f.or_(self.value, self.lift(other).value))
+
+    def __xor__(self, other: Num | int) -> Num:
+        return Num(self.f, self.f.xor(self.value, self.lift(other).value))
 
     def __invert__(self) -> Num:
         return Num(self.f, self.f.not_(self.value))
@@ -146,6 +157,62 @@ class Num:
             result = result.fma(self, c)
         return result
 
+    def whole(self) -> Num:
+        """Rounded to the nearest whole number, ties to even."""
+        return Num(self.f, self.f.intrinsic("llvm.roundeven", (self.value,)))
+
+    def times_power(self, n: Num) -> Num:
+        """self * 2^floor(n), rounded once; n may go about twice as far as the exponents do."""
+        if self._fills_registers("avx512f"):
+            return self._by_registers(_scalef, n)
+        bits, mantissa, bias = self.bits(), *_LAYOUT[element(self.type)]
+        count = n.floor().to_int(element(bits.type))
+        half = count >> 1
+        return self * ((half + bias) << mantissa).floats() * ((count - half + bias) << mantissa).floats()
+
+    def floor(self) -> Num:
+        return Num(self.f, self.f.intrinsic("llvm.floor", (self.value,)))
+
+    def look_up(self, table: Sequence[float]) -> Num:
+        """Of integers as wide as the floats: the entry of `table` (8 or 16 of them) at this number modulo its length.
+
+        A table of up to two vector registers is looked up there by AVX-512, else in memory.
+        """
+        elem = {32: "float", 64: "double"}[BITS[element(self.type)]]
+        if self._fills_registers("avx512f") and (elem, len(table)) in _PERMUTE:
+            return self._by_registers(lambda index: _permute(index, elem, table))
+        f = self.f
+        name = f"tracedsl.table.{elem}.{hash_of(table)}"
+        entries = ", ".join(str(constant(elem, entry)) for entry in table)
+        base = f.module.global_(name, f"[{len(table)} x {elem}]", f"[{entries}]", constant=True)
+        at = f.gep(base, (self & (len(table) - 1)).value, elem)
+        type_ = like(self.type, elem)
+        if self.lanes == 1:
+            return Num(f, f.load(at, type_))
+        return Num(f, f.gather(at, constant(like(self.type, "i1"), True), constant(type_, 0.0)))
+
+    def any(self) -> Num:
+        """Of truth values: whether one holds."""
+        if self.lanes == 1:
+            return self
+        return Num(self.f, self.f.intrinsic("llvm.vector.reduce.or", (self.value,), "i1", (self.type,)))
+
+    def _fills_registers(self, feature: str) -> bool:
+        return feature in self.f.module.features and self.lanes * BITS[element(self.type)] in _WHOLE
+
+    def _by_registers(self, emit: Callable[..., Num], *others: Num) -> Num:
+        """`emit(self, *others)` for each vector register of values that fill several."""
+        n = _REGISTER // BITS[element(self.type)]
+        if self.lanes == n:
+            return emit(self, *others)
+        parts = [emit(*(Num(self.f, self.f.shuffle(v.value, undefined(v.type), range(start, start + n)))
+                        for v in (self, *others))) for start in range(0, self.lanes, n)]
+        while len(parts) > 1:
+            pairs = zip(parts[::2], parts[1::2])
+            joined = [Num(a.f, a.f.shuffle(a.value, b.value, range(2 * a.lanes))) for a, b in pairs]
+            parts = joined + parts[len(joined) * 2:]
+        return parts[0]
+
     # -- types ----------------------------------------------------------------------------------------------------
 
     @property
@@ -166,6 +233,33 @@ class Num:
     def to_int(self, elem: str) -> Num:
         """Towards zero; for values that fit."""
         return Num(self.f, self.f.fptosi(self.value, elem))
+
+
+# element -> bits of the mantissa, bias of the exponent
+_LAYOUT = {"float": (23, 127), "double": (52, 1023)}
+
+# (element, entries) -> the instruction that looks up a table in registers
+_PERMUTE = {("float", 16): "llvm.x86.avx512.permvar.sf.512", ("double", 8): "llvm.x86.avx512.permvar.df.512",
+            ("double", 16): "llvm.x86.avx512.vpermi2var.pd.512"}
+
+
+def _permute(index: Num, elem: str, table: Sequence[float]) -> Num:
+    type_ = vec(elem, index.lanes)
+    parts = [constant_vector(elem, table[start:start + index.lanes]) for start in range(0, len(table), index.lanes)]
+    operands = [parts[0], index.value, *parts[1:]]
+    return Num(index.f, index.f.call(_PERMUTE[elem, len(table)], type_, operands))
+
+
+def _scalef(x: Num, n: Num) -> Num:
+    """AVX-512's x * 2^floor(n); all lanes, rounded as the environment says (4)."""
+    short, mask = {"float": ("ps", "i16"), "double": ("pd", "i8")}[element(x.type)]
+    operands = [x.value, n.value, constant(x.type, 0.0), constant(mask, -1), constant("i32", 4)]
+    return Num(x.f, x.f.call(f"llvm.x86.avx512.mask.scalef.{short}.512", x.type, operands))
+
+
+def hash_of(table: Sequence[float]) -> str:
+    """A name for a table: equal for equal content."""
+    return digest(*(float(entry).hex() for entry in table))[:12]
 
 
 def fast_two_sum(a: Num, b: Num) -> tuple[Num, Num]:

@@ -1,4 +1,4 @@
-"""pow, cbrt and hypot of floats, computed in double (kind WIDE).
+"""pow, cbrt and hypot; of floats they are computed in double (kind WIDE).
 
 What holds here: special cases are those of C99 annex F, which NumPy follows.
 """
@@ -6,41 +6,43 @@ What holds here: special cases are those of C99 annex F, which NumPy follows.
 from __future__ import annotations
 
 from tracedsl.hw.cpu.math import exponential
-from tracedsl.hw.cpu.math.kinds import F64, Kind
-from tracedsl.hw.cpu.math.logarithm import log
-from tracedsl.hw.cpu.math.num import Num
+from tracedsl.hw.cpu.math.kinds import WIDE, Kind
+from tracedsl.hw.cpu.math.logarithm import log, log_parts
+from tracedsl.hw.cpu.math.num import Num, fast_two_sum
 
 _INF = float("inf")
 _NAN = float("nan")
-_TWO_TO_23 = 8388608.0
+_FAR = 2.0 ** 600
 
 
 def _is_whole(y: Num) -> Num:
-    """Of floats as doubles: from 2^23 on all are whole."""
-    a = y.abs()
-    return (a >= _TWO_TO_23) | ((a + F64.magic) - F64.magic).equals(a)
+    return y.whole().equals(y)
 
 
 def pow_(x: Num, y: Num, kind: Kind) -> Num:
-    """exp(y log |x|), with the sign of a negative base to an odd power."""
+    """e^(y log|x|), with the sign of a negative base to an odd power."""
     a = x.abs()
-    exponent = y * log(a, F64)
-    value = exponential.exp(exponent, kind)
+    if kind is WIDE:
+        value = exponential.exp(y * log(a, WIDE), WIDE)
+    else:
+        value = _power_of_logarithm(*log_parts(a, kind), y, kind)
     whole = _is_whole(y)
-    halved = y * 0.5
-    odd = whole & ~_is_whole_half(halved)
+    odd = whole & ~_is_whole(y * 0.5)
     negative = x.bits() < 0
     value = (negative & odd).where(-value, value)
-    finite_base = a < _INF
-    value = ((x < 0.0) & ~whole & finite_base & (y.abs() < _INF)).where(_NAN, value)
+    value = ((x < 0.0) & ~whole & (a < _INF) & (y.abs() < _INF)).where(_NAN, value)
     one_to_any = x.equals(1.0) | y.equals(0.0) | (x.equals(-1.0) & y.abs().equals(_INF))
     return one_to_any.where(1.0, value)
 
 
-def _is_whole_half(half: Num) -> Num:
-    """Whether the half of a whole number is whole: from 2^24 on every float is even."""
-    a = half.abs()
-    return (a >= _TWO_TO_23) | ((a + F64.magic) - F64.magic).equals(a)
+def _power_of_logarithm(high: Num, low: Num, y: Num, kind: Kind) -> Num:
+    """e^(y (high + low))."""
+    exponent = y * high
+    rest = y.fma(high, -exponent) + y * low
+    inside = exponent.abs() < 2.0 * kind.log_overflow   # beyond it the rest is not needed, and may be NaN
+    rest = inside.where(rest, rest.lift(0.0))
+    exponent = exponent.at_most(kind.log_overflow).at_least(kind.log_zero)
+    return exponential.power_of(exponent, kind, rest).value()
 
 
 def cbrt(x: Num, kind: Kind) -> Num:
@@ -65,7 +67,25 @@ def cbrt(x: Num, kind: Kind) -> Num:
 
 
 def hypot(x: Num, y: Num, kind: Kind) -> Num:
-    """sqrt(x^2 + y^2): squares of floats neither overflow nor underflow in double. An infinity wins over NaN."""
+    """sqrt(x^2 + y^2), the sum with its error and the root corrected by it. An infinity wins over NaN."""
     a, b = x.abs(), y.abs()
-    value = a.fma(a, b * b).sqrt()
+    if kind is WIDE:   # squares of floats neither overflow nor underflow in double
+        value = a.fma(a, b * b).sqrt()
+    else:
+        value = _hypot(a, b, kind)
     return (a.equals(_INF) | b.equals(_INF)).where(_INF, value)
+
+
+def _hypot(a: Num, b: Num, kind: Kind) -> Num:
+    swapped = b > a
+    large, small = swapped.where(b, a), swapped.where(a, b)
+    down, up = large > kind.scale, large < 1.0 / kind.scale
+    one = large.lift(1.0)
+    large, small = (v * down.where(1.0 / _FAR, up.where(_FAR, one)) for v in (large, small))
+    first, second = large * large, small * small
+    total, error = fast_two_sum(first, second)
+    error = error + (large.fma(large, -first) + small.fma(small, -second))
+    root = total.sqrt()
+    safe = root.equals(0.0).where(1.0, root)
+    root = root + ((-root).fma(root, total) + error) / (safe * 2.0)
+    return root * down.where(_FAR, up.where(1.0 / _FAR, one))
