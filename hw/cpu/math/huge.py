@@ -11,6 +11,7 @@ NaN. The code stands once in a module, in a function of its own.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from tracedsl.hw.cpu.emitter import FunctionEmitter, Param, Value, constant
 from tracedsl.hw.cpu.irtypes import element
@@ -108,7 +109,7 @@ def _part_of_turn(f: FunctionEmitter, x: Num) -> tuple[Value, Value]:
     base = f.module.global_("tracedsl.two_over_pi", f"[{len(table.TWO_OVER_PI)} x i64]", f"[{words}]", constant=True)
     word, shift = place >> 6, (place & 63).value
     w = [f.load(f.gep(base, (word + at).value, "i64"), "i64") for at in range(4)]
-    high, middle, low = (f.intrinsic("llvm.fshl", (a, b, shift)) for a, b in zip(w, w[1:]))
+    high, middle, low = (f.intrinsic("llvm.fshl", (a, b, shift)) for a, b in pairwise(w))
     wide = f.zext(number.value, "i128")
     carry = f.lshr(f.mul(wide, f.zext(low, "i128")), constant("i128", 64))
     inner = f.add(f.mul(wide, f.zext(middle, "i128")), carry)
