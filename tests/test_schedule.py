@@ -118,6 +118,15 @@ PRIMITIVE_CASES: list[tuple[str, Callable[[], Graph], Callable[[Schedule], Sched
         .cache_read("w", "j_o")),
     ("cache_read twice", dense, lambda s: s.tile("i", "j", 4, 4).reorder("j_o", "i_o", "k", "i_i", "j_i").unroll("i_i")
         .vectorize("j_i").cache_read("w", "j_o").cache_read("x", "i_o")),
+    ("blocks of a reduction", dense, lambda s: s.split("k", 4).reorder("k_o", "i", "j", "k_i")),
+    ("blocks outside of a tile", lambda: dense(13, 11, 30), lambda s: s.split("i", 8).split("i_i", 4, "i_t", "i_u")
+        .split("j", 8).split("k", 4).reorder("j_o", "i_o", "k_o", "i_t", "k_i", "i_u", "j_i").parallel("j_o")
+        .parallel("i_o").unroll("i_u").vectorize("j_i").cache_read("w", "k_o").cache_read("x", "k_o")),
+    ("blocks of two reduced axes", lambda: sums((0, 2), (7, 5, 6)), lambda s: s.split("k", 3).split("r", 4)
+        .reorder("k_o", "r_o", "i", "k_i", "r_i")),
+    ("one block", dense, lambda s: s.split("k", 99).reorder("k_o", "i", "j", "k_i")),
+    ("parallel grain of a tile", lambda: dense(50, 6, 20), lambda s: s.parallel("i", 12).split("i_i", 4)
+        .reorder("i_o", "i_i_o", "j", "k", "i_i_i").unroll("i_i_i")),
     ("shared", softmax, lambda s: s.parallel("i", 2).vectorize("j", 4).unroll("k", 3).vectorize("k1", 4)),
     ("shared vector", softmax, lambda s: s.vectorize("i", 4)),
     ("shared unroll", layer_norm, lambda s: s.unroll("i", 3)),
@@ -302,7 +311,8 @@ def test_too_much_code() -> None:
 
 
 @pytest.mark.parametrize("graph,change,code", [
-    (dense, lambda s: s.reorder("k", "i", "j"), "S004"),
+    (dense, lambda s: s.split("k", 4).reorder("k_o", "k_i", "i", "j").vectorize("k_i"), "S004"),
+    (lambda: dense(2000, 9, 2000), lambda s: s.reorder("k", "i", "j"), "S006"),
     (chain, lambda s: s.fuse("i", "j"), "S005"),
     (chain, lambda s: s.split("j", 4).reorder("j_i", "j_o"), "S004"),
     (lambda: dense(2000, 2000, 2000), lambda s: s.reorder("j", "i", "k").cache_read("x", "j"), "S006"),

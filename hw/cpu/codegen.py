@@ -196,7 +196,7 @@ class _Function:
             self._registers.remove(buffer)
             return
         if buffer not in self._memory:
-            self._memory.add(buffer, self._f.alloca(OF_DTYPE[buffer.dtype], max(1, buffer.size)))
+            self._memory.add(buffer, self._f.alloca(OF_DTYPE[buffer.dtype], max(1, buffer.length)))
         self._run(step.body)
 
     def _write(self, buffer: Buffer, index: tuple[Affine, ...], value: Value) -> None:

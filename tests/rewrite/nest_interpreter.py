@@ -25,8 +25,7 @@ class Memory:
 
     @staticmethod
     def fresh(buffer: Buffer) -> Memory:
-        length = 1 + sum(max(0, (n - 1) * s) for n, s in zip(buffer.shape, buffer.strides)) if buffer.size else 0
-        return Memory(np.zeros(length, buffer.dtype), False)
+        return Memory(np.zeros(buffer.length, buffer.dtype), False)
 
 
 def run_nest(nest: Nest, memory: dict[str, Memory]) -> None:

@@ -117,6 +117,11 @@ class Buffer:
             count *= extent
         return count
 
+    @property
+    def length(self) -> int:
+        """Elements from the first to the last, gaps included, where no stride is negative."""
+        return 1 + sum(max(0, (n - 1) * s) for n, s in zip(self.shape, self.strides)) if self.size else 0
+
     def __str__(self) -> str:
         return f"{self.name}: {short(self.dtype)}[{', '.join(map(str, self.shape))}]"
 

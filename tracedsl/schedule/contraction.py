@@ -1,8 +1,13 @@
 """Schedules of contractions (matrix products and their like): a tile of the result stays in registers.
 
-What holds here: the tile is `height` steps of one axis times `vectors` vectors of another, or, where both operands are
-contiguous along the reduced axis, height x width accumulators that are vectors along that axis. Sizes are chosen from
-the shape by counting the steps that the tiles take, rests included.
+What holds here:
+- The tile is `height` steps of one axis times `vectors` vectors of another, or, where both operands are contiguous
+  along the reduced axis and there is little to reuse, height x width accumulators that are vectors along that axis.
+- Around the tile stand blocks, outermost first: columns as wide as a tile and chunks of rows (in parallel), blocks of
+  the reduced axis, tiles of rows. Of the operand with the vectors, one block deep and one tile wide is copied where
+  that pays; it stays in the second cache while the rows pass by (Goto and van de Geijn, Anatomy of High-Performance
+  Matrix Multiplication, 2008, with the roles of the operands exchanged).
+- Sizes follow from shape, strides and the machine by counting the steps that the tiles take, rests included.
 """
 
 from __future__ import annotations
@@ -19,8 +24,13 @@ from tracedsl.schedule.primitives import Schedule
 if TYPE_CHECKING:
     from tracedsl.schedule.default import MachineFacts
 
+DEPTH = 384              # longest sum in one register: longer ones lose accuracy and cache
+CHUNK = 32               # tiles of rows in one chunk
+WAITING = 4              # chunks a core, so that all cores end together
+FAR = 2048               # bytes between neighbours along the reduced axis from which rows are worth a copy
 LATENCY = 8              # independent sums that keep the multiply-add units busy
 PACK_ROWS = 8            # a panel that serves at least this many tiles is worth copying
+TURN_ROWS = 32           # ... and so many rows if copying turns it over
 STEP_OVERHEAD = 1.5      # cost of one step of the innermost loop, in multiply-adds
 LOAD_COST = 0.15         # ... and of each load that hides behind them
 TILES = ((6, 4), (5, 5), (9, 3), (8, 2), (4, 4), (12, 2), (14, 2), (4, 3), (6, 2), (5, 2), (4, 2), (3, 4), (2, 6),
@@ -39,13 +49,17 @@ class Roles:
 
 @dataclass(frozen=True)
 class TileChoice:
-    """The choices that the tuner may change; extents in elements."""
+    """The choices that the tuner may change; extents in elements. `pack` and `pack_rows`: copy the operand with the
+    vectors, and the other one; `depth`, `chunk`: the block of the reduced axis, and of the rows (0: no block)."""
 
     height: int
     vectors: int
     lanes: int
-    pack: bool
-    rows_first: bool
+    pack: bool = False
+    pack_rows: bool = False
+    depth: int = 0
+    chunk: int = 0
+    rows_first: bool = False
 
 
 def roles(stage: Stage) -> Roles:
@@ -57,7 +71,8 @@ def roles(stage: Stage) -> Roles:
     column = max(good or free, key=lambda a: (store.stride(a) == 1, a.extent))
     row = max((a for a in free if a is not column), key=lambda a: (_apart(loads, a, column), a.extent))
     along = next((k for k in reversed(stage.reduce) if contiguous(loads, k)), None)
-    return Roles(row, column, along if not good else None)
+    turned = not good and (row.extent < TURN_ROWS or _panel_of(stage, Roles(row, column, None)) is None)
+    return Roles(row, column, along if turned else None)
 
 
 def _apart(loads: list[Access], one: Axis, other: Axis) -> bool:
@@ -76,18 +91,45 @@ def default_tile(stage: Stage, machine: MachineFacts) -> TileChoice:
     if part.along is not None:
         rows, columns = (6, 4) if machine.vector_registers >= 32 else (2, 3)
         rows, columns = min(rows, part.row.extent), min(columns, part.column.extent)
-        return TileChoice(rows, columns, min(lanes, part.along.extent), False, False)
+        return TileChoice(rows, columns, min(lanes, part.along.extent))
     lanes = min(lanes, part.column.extent)
-    strip = math.prod(k.extent for k in stage.reduce) * lanes * BYTES[stage.value.dtype]   # one vector wide
     fitting = [t for t in TILES if registers_of(*t) <= machine.vector_registers]
-    panels_fit = [t for t in fitting if t[1] * strip <= machine.l2 // 2]
-    whole = -(-part.column.extent // lanes) * strip
-    large = whole > machine.l2 // 2 and part.row.extent >= 8 * PACK_ROWS and bool(panels_fit)
-    height, vectors = min(panels_fit if large else fitting,
-                          key=lambda t: tile_steps(t, part.row.extent, part.column.extent, lanes))
-    panels, rows = -(-part.column.extent // (vectors * lanes)), -(-part.row.extent // height)
-    pack = large and panels >= 4 * machine.cores and rows >= PACK_ROWS
-    return TileChoice(height, vectors, lanes, pack, not pack and (panels == 1 or whole <= machine.l2 // 2))
+    height, vectors = min(fitting, key=lambda t: tile_steps(t, part.row.extent, part.column.extent, lanes))
+    tiles, panels = -(-part.row.extent // height), -(-part.column.extent // (vectors * lanes))
+    depth = block_depth(stage)
+    sums = depth or math.prod(k.extent for k in stage.reduce)
+    block = sums * panels * vectors * lanes * BYTES[stage.value.dtype]     # of the operand with the vectors
+    whole = block <= machine.l2 // 2
+    turned = not contiguous(accesses(stage, finish=False), part.column)
+    pack = turned or ((not whole or (bool(depth) and panels > 1)) and tiles >= PACK_ROWS)
+    rows_first = not pack and (panels == 1 or whole)
+    items = math.prod(a.extent for a in stage.axes) // (part.row.extent * part.column.extent)
+    items *= 1 if rows_first else panels
+    chunk = height * _chunk_tiles(tiles, -(-WAITING * machine.cores // items)) if pack or depth else 0
+    return TileChoice(height, vectors, lanes, pack, tiles >= PACK_ROWS and _far_apart(stage, part), depth, chunk,
+                      rows_first)
+
+
+def _chunk_tiles(tiles: int, least: int) -> int:
+    """Tiles in each of equal chunks, of which there are `least` or more, if that leaves enough in each."""
+    count = max(-(-tiles // CHUNK), min(least, tiles // PACK_ROWS), 1)
+    return -(-tiles // count)
+
+
+def block_depth(stage: Stage) -> int:
+    """Steps of the longest reduced axis in one block, in blocks of equal size; 0 if the sums are short enough."""
+    deepest = max(stage.reduce, key=lambda k: k.extent)
+    others = math.prod(k.extent for k in stage.reduce) // max(deepest.extent, 1)
+    blocks = -(-deepest.extent // max(1, DEPTH // max(others, 1)))
+    return 0 if blocks <= 1 else -(-deepest.extent // blocks)
+
+
+def _far_apart(stage: Stage, part: Roles) -> bool:
+    """Whether the rows' operand jumps along every reduced axis, so that each step takes another page and line."""
+    name = _rows_of(stage, part)
+    found = [a for a in accesses(stage, finish=False) if a.buffer.name == name]
+    return bool(found) and all(abs(a.stride(k) or 0) * BYTES[a.buffer.dtype] >= FAR
+                               for a in found for k in stage.reduce)
 
 
 def registers_of(height: int, vectors: int) -> int:
@@ -111,36 +153,63 @@ def tile_steps(tile: tuple[int, int], rows: int, columns: int, lanes: int) -> fl
 
 
 def apply_tile(s: Schedule, stage: Stage, number: int, tile: TileChoice) -> Schedule:
-    """Lay out the loops: outer axes, tiles, reduced axes, the tile itself."""
+    """Lay out the loops: outer axes, blocks, tiles, reduced axes, the tile itself."""
     part, level = roles(stage), 1 + number
     row, column = part.row.name, part.column.name
     others = [a.name for a in stage.axes if a.name not in (row, column)]
     reduce = [leaf.name for leaf in s.loops[level] if leaf.reduce]
-    s = s.split(row, tile.height)
     if part.along is not None:
         k = part.along.name
-        s = s.split(column, tile.vectors).split(k, tile.lanes)
+        s = s.split(row, tile.height).split(column, tile.vectors).split(k, tile.lanes)
         serial = [n for n in reduce if n != k]
         s = s.reorder(*others, f"{column}_o", f"{row}_o", *serial, f"{k}_o", f"{row}_i", f"{column}_i", f"{k}_i")
         return s.unroll(f"{row}_i").unroll(f"{column}_i").vectorize(f"{k}_i")
+    chunks, tiles, blocks = [], f"{row}_o", []
+    if tile.chunk:
+        s = s.split(row, tile.chunk, f"{row}_c", f"{row}_t").split(f"{row}_t", tile.height, tiles, f"{row}_i")
+        chunks = [f"{row}_c"]
+    else:
+        s = s.split(row, tile.height)
     s = s.split(column, tile.vectors * tile.lanes).split(f"{column}_i", tile.lanes, f"{column}_u", f"{column}_v")
-    outer = (f"{row}_o", f"{column}_o") if tile.rows_first else (f"{column}_o", f"{row}_o")
+    if tile.depth:
+        deepest = max(stage.reduce, key=lambda k: k.extent).name
+        s = s.split(deepest, tile.depth)
+        blocks = [f"{deepest}_o"]
+        reduce = [f"{deepest}_i" if name == deepest else name for name in reduce]
+    if tile.rows_first:
+        outer = [*chunks, *blocks, tiles, f"{column}_o"]
+    else:
+        outer = [f"{column}_o", *chunks, *blocks, tiles]
     s = s.reorder(*others, *outer, *reduce, f"{row}_i", f"{column}_u", f"{column}_v")
     s = s.unroll(f"{row}_i").unroll(f"{column}_u").vectorize(f"{column}_v")
-    panel = _panel_of(stage, part)
-    return s.cache_read(panel, f"{column}_o") if tile.pack and panel is not None else s
+    at = outer[outer.index(tiles) - 1] if outer.index(tiles) else (others or [tiles])[-1]
+    for wanted, buffer in ((tile.pack and not tile.rows_first, _panel_of(stage, part)),
+                           (tile.pack_rows, _rows_of(stage, part))):
+        if wanted and buffer is not None and outer.index(tiles):
+            s = s.cache_read(buffer, at)
+    return s
 
 
 def tile_parallel(stage: Stage, tile: TileChoice) -> int:
-    """How many outer loops may run in parallel: a panel is copied inside the loop over columns, which ends them."""
-    packed = tile.pack and _panel_of(stage, roles(stage)) is not None
-    return len(stage.axes) - packed
+    """How many outer loops may run in parallel: those outside of the blocks of the reduced axis and of the copies."""
+    others = len(stage.axes) - 2
+    if tile.rows_first:
+        return others + (1 if tile.chunk else 2)
+    return others + (2 if tile.chunk or not tile.depth else 1)
 
 
 def _panel_of(stage: Stage, part: Roles) -> str | None:
     """The operand that runs along the columns and not along the rows, if it is read at one place."""
+    return _only_along(stage, part.column, part.row)
+
+
+def _rows_of(stage: Stage, part: Roles) -> str | None:
+    return _only_along(stage, part.row, part.column)
+
+
+def _only_along(stage: Stage, one: Axis, other: Axis) -> str | None:
     loads = accesses(stage, finish=False)
-    found = [load for load in loads if load.stride(part.column) and load.stride(part.row) == 0]
+    found = [load for load in loads if load.stride(one) and load.stride(other) == 0]
     if len(found) != 1 or sum(load.buffer.name == found[0].buffer.name for load in loads) != 1:
         return None
     return found[0].buffer.name

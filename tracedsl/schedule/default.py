@@ -99,7 +99,7 @@ def _stage(made: Draft, number: int, stage: Stage) -> Draft:
     if not made.task.shared and is_tiled(stage):
         tile = made.how.tile or default_tile(stage, made.machine)
         made = made.then(lambda s: apply_tile(s, stage, number, tile))
-        return _parallel(made, 1 + number, until=tile_parallel(stage, tile))
+        return _parallel(made, 1 + number, until=tile_parallel(stage, tile), items=16)
     return _reduction(made, number)
 
 
@@ -254,11 +254,12 @@ def _side_by_side(s: Schedule, level: int, axis: str, lanes: int, most: int) -> 
 # -- parallel -----------------------------------------------------------------------------------------------------
 
 
-def _parallel(made: Draft, level: int, until: int = 99) -> Draft:
-    """Run the outer serial loops in parallel, as many (at most the first `until`) as it takes to occupy the cores."""
+def _parallel(made: Draft, level: int, until: int = 99, items: int = 4) -> Draft:
+    """Run the outer serial loops in parallel, as many (at most the first `until`) as it takes to occupy the cores with
+    `items` pieces of work each."""
     s, steps = made.schedule, 1
     for leaf in s.loops[level][:min(until, made.how.parallel_loops)]:
-        if leaf.kind != "serial" or leaf.reduce or steps >= 4 * made.machine.cores:
+        if leaf.kind != "serial" or leaf.reduce or steps >= items * made.machine.cores:
             break
         s = s.parallel(leaf.name)
         steps *= leaf.extent

@@ -52,7 +52,7 @@ def _fused(stage: Stage, outer: str, inner: str, name: str) -> Stage:
         place = address(index, buffer)
         if place is None or not place.axes() & {first, second}:
             return buffer, index
-        line = Buffer(buffer.name, buffer.dtype, (_length(buffer),), (1,), buffer.scope)
+        line = Buffer(buffer.name, buffer.dtype, (buffer.length,), (1,), buffer.scope)
         return line, (place.substitute(new),)
 
     def change(expr: Expr) -> Expr:
@@ -63,11 +63,6 @@ def _fused(stage: Stage, outer: str, inner: str, name: str) -> Stage:
     place = tuple(i for i in index if isinstance(i, Affine))
     return Stage(stage.name, out, place, _merged(stage.axes, first, second, both), value,
                  _merged(stage.reduce, first, second, both), stage.combine, finish[0] if finish else None)
-
-
-def _length(buffer: Buffer) -> int:
-    """Elements from the first to the last."""
-    return 1 + sum(max(0, (n - 1) * s) for n, s in zip(buffer.shape, buffer.strides))
 
 
 def _merged(axes: tuple[Axis, ...], first: Axis, second: Axis, both: Axis) -> tuple[Axis, ...]:

@@ -1,10 +1,12 @@
 """`lower_task`: a task and a schedule become a loop nest.
 
 What holds here:
-- Loops are emitted leaf by leaf. A split that does not divide is cut: a main loop over full steps, then the rest with
-  smaller constant extents. There are no guards and no masks. Loops of one step disappear.
-- A reduction keeps its tile, the spatial leaves inside the outermost reduce leaf, in a register buffer: set before,
-  updated inside, stored after. A tile with a rest is several tiles, each with its own reduction loops.
+- Loops are emitted leaf by leaf. A split that does not divide is cut (`cuts`): blocks of loops run until the end; tiles
+  have a rest with smaller constant extents. There are no masks. Loops of one step disappear.
+- A reduction keeps its tile, the vector and unrolled spatial leaves behind the last plain spatial loop, in a register
+  buffer: set before, updated inside, stored after. A tile with a rest is several tiles, each with its own loops.
+- Reduce leaves outside of a plain spatial loop are *blocks* of the reduction: each block is summed in registers and
+  added to `sums`, a local array; the last block goes through `finish` to the output.
 - Reduce leaves that are vectors or unrolled have accumulators of their own (`acc`), combined in a fixed order after the
   loops. A rest with fewer lanes goes straight into the tile's result by a horizontal update.
 """
@@ -29,18 +31,18 @@ from tracedsl.ir.expr import (
     Reduced,
     Stage,
     Task,
-    address,
     neutral,
     rebuild,
     walk,
 )
-from tracedsl.ir.loops import Alloc, For, Nest, Stmt, Store, Update
+from tracedsl.ir.loops import Alloc, For, Kind, Nest, Stmt, Store, Update, When
+from tracedsl.schedule.cuts import PLAIN, Cut, block_leaves, cuts
 from tracedsl.schedule.fusing import fuse_axes
+from tracedsl.schedule.panels import fill_leaves, panel_of, read_once
 from tracedsl.schedule.primitives import Copy, Leaf, Schedule, ScheduleError
 from tracedsl.schedule.registers import Registers, nested
 from tracedsl.schedule.state import Local, Panel, Piece, Place, State, exact_roots
-
-PANEL_BYTES = 512 * 1024   # the largest local copy that a thread makes
+from tracedsl.schedule.sums import Sums
 
 Body = tuple[Stmt, ...]
 Inside = Callable[[State], Body]
@@ -68,17 +70,16 @@ class _Emitter:
             self.copies.setdefault(copy.at, []).append(copy)
         self.stage: Stage = task.stages[0]
         self.exact = exact_roots(task, schedule, self.roots)
+        self.blocks = block_leaves(schedule)
 
     def _check_copy(self, copy: Copy) -> None:
-        """A copy is made by plain loops: outside of vectors and reductions, inside one stage."""
+        """A copy is made by plain loops: outside of vectors and of what is summed in registers, inside one stage."""
         for number in range(len(self.task.stages)):
-            before = [*self.schedule.shared]
-            for leaf in self.schedule.leaves(number):
-                before.append(leaf)
-                if leaf.name == copy.at:
-                    if any(other.kind == "vector" or other.reduce for other in before):
-                        break
-                    return
+            leaves = self.schedule.leaves(number)
+            outer = [*self.schedule.shared, *leaves[:_inner_start(leaves)]]
+            spots = [at for at, leaf in enumerate(outer) if leaf.name == copy.at and leaf not in self.schedule.shared]
+            if spots and all(leaf.kind != "vector" for leaf in outer[:spots[0] + 1]):
+                return
         raise ScheduleError("S004", f"{copy.buffer} cannot be cached at {copy.at}",
                             why="a copy is made outside of vector loops and reductions, by one stage",
                             hint="cache it at an outer axis of the stage")
@@ -97,36 +98,28 @@ class _Emitter:
         if leaf.name in state.axes:
             return (For(state.axes[leaf.name], leaf.kind, deeper(state)),)
         done: list[Stmt] = []
-        for axis, inner in self._cuts(leaf, state):
-            body = deeper(inner)
-            done += [For(axis, leaf.kind, body)] if axis is not None else body
+        for cut in self._cuts(leaf, state):
+            body = deeper(cut.state)
+            kind = leaf.kind if cut.until is None else "serial"      # what ends early is one piece of parallel work
+            done += _when(cut.when, (For(cut.axis, kind, body, cut.until),) if cut.axis is not None else body)
         return tuple(done)
 
-    def _cuts(self, leaf: Leaf, state: State) -> Iterator[tuple[Axis | None, State]]:
-        """The main loop over full steps of a leaf, and the rest."""
-        span = state.places[leaf.root].span
+    def _cuts(self, leaf: Leaf, state: State) -> Iterator[Cut]:
         if leaf.root in self.exact:
-            axis = Axis(leaf.name, leaf.extent, leaf.reduce)
-            yield axis, state.step(leaf, axis, 0, span)
-            return
-        count = min(leaf.extent, span // leaf.stride)
-        if count == 1:
-            yield None, state.step(leaf, None, 0, leaf.stride)
-        elif count:
-            axis = Axis(leaf.name, count, leaf.reduce)
-            yield axis, state.step(leaf, axis, 0, leaf.stride)
-        left = span - count * leaf.stride
-        if left > 0 and count < leaf.extent:
-            yield None, state.step(leaf, None, count, left)
+            axis, place = Axis(leaf.name, leaf.extent, leaf.reduce), state.places[leaf.root]
+            moved = Place(place.position + Affine.of(axis, leaf.stride), place.span)
+            return iter((Cut(axis, state.inside(leaf, axis, moved)),))
+        return cuts(leaf, state, block=leaf.name in self.blocks)
 
     def pieces(self, leaves: Sequence[Leaf], state: State) -> Iterator[Piece]:
         """All ways in which a tile's leaves are cut."""
         if not leaves:
             yield Piece((), state)
             return
-        for axis, inner in self._cuts(leaves[0], state):
-            for piece in self.pieces(leaves[1:], inner):
-                yield Piece((*(((leaves[0], axis),) if axis else ()), *piece.loops), piece.state)
+        for cut in self._cuts(leaves[0], state):
+            for piece in self.pieces(leaves[1:], cut.state):
+                loops = (((leaves[0], cut.axis),) if cut.axis else ()) + piece.loops
+                yield Piece(loops, piece.state, (*cut.when, *piece.when))
 
     # -- task --
 
@@ -137,7 +130,7 @@ class _Emitter:
         outer, inner = shared[:flat], shared[flat:]
 
         def at_point(state: State) -> Body:
-            return _joined(self._point(piece, inner) for piece in self.pieces(inner, state))
+            return _joined(_when(piece.when, self._point(piece, inner)) for piece in self.pieces(inner, state))
 
         body = self.loops(outer, start, at_point)
         _check_parallel(body)
@@ -169,16 +162,21 @@ class _Emitter:
         leaves = self.schedule.leaves(number)
         if self.stage.combine is None:
             return self.loops(leaves, state, self._store)
-        first = next((n for n, leaf in enumerate(leaves) if leaf.reduce), len(leaves))
-        outer, inner = leaves[:first], leaves[first:]
+        start = _inner_start(leaves)
+        outer, inner = leaves[:start], leaves[start:]
         tile = [leaf for leaf in inner if not leaf.reduce]
-        for leaf in tile:
-            if leaf.kind not in ("unroll", "vector"):
-                raise ScheduleError("S004", f"{leaf.name} stands inside a reduction as a {leaf.kind} loop",
-                                    why="what stands inside a reduction loop is a tile of registers",
-                                    hint=f"unroll({leaf.name!r}), or reorder it outside of the reduce axes")
-        return self.loops(outer, state, lambda now: _joined(
-            self._reduction(piece, inner) for piece in self.pieces(tile, now)))
+        blocks = next((n for n, leaf in enumerate(outer) if leaf.reduce), start)
+
+        def tiles(now: State, sums: Sums | None) -> Body:
+            return _joined(_when(piece.when, self._reduction(piece, inner, sums)) for piece in self.pieces(tile, now))
+
+        def blocked(now: State) -> Body:
+            if blocks == start:
+                return tiles(now, None)
+            sums = Sums.of(self.stage, now, outer[blocks:], self.roots)
+            return (Alloc(sums.panel.buffer, self.loops(outer[blocks:], now, lambda deep: tiles(deep, sums))),)
+
+        return self.loops(outer[:blocks], state, blocked)
 
     def _store(self, state: State) -> Body:
         return (self._store_to_out(state, self._moved(self.stage.value, state)),)
@@ -194,8 +192,9 @@ class _Emitter:
 
     # -- reductions --
 
-    def _reduction(self, piece: Piece, inner: Sequence[Leaf]) -> Body:
-        """One tile of a reduction: set the accumulators, loop, combine them, finish."""
+    def _reduction(self, piece: Piece, inner: Sequence[Leaf], sums: Sums | None) -> Body:
+        """One tile of a reduction: set the accumulators, loop, combine them, finish (or keep them for the next block).
+        """
         stage = self.stage
         present = {leaf.name for leaf, _ in piece.loops}
         lanes = [leaf for leaf in inner if leaf.reduce and leaf.kind in ("vector", "unroll")]
@@ -219,18 +218,26 @@ class _Emitter:
         body: Body = (*nested(around, (Store(registers.result, registers.tile, empty),)), *loops)
         if used["acc"]:
             body = (*registers.set_acc(empty, around), *body, *registers.combine(_combine(stage), around))
-            body = (Alloc(registers.acc, body + nested(around, self._finished(piece.state, registers))),)
+            body = (Alloc(registers.acc, body + self._finished(piece.state, registers, around, sums)),)
         else:
-            body = body + nested(around, self._finished(piece.state, registers))
+            body = body + self._finished(piece.state, registers, around, sums)
         return (Alloc(registers.result, body),)
 
-    def _finished(self, state: State, registers: Registers) -> Body:
-        total = Load(self.stage.value.dtype, registers.result, registers.tile)
+    def _finished(self, state: State, registers: Registers, around: Sequence[tuple[Kind, Axis]],
+                  sums: Sums | None) -> Body:
+        total: Expr = Load(self.stage.value.dtype, registers.result, registers.tile)
+        if sums is None:
+            return nested(around, (self._finish(state, total),))
+        total = sums.with_earlier(total, state, _combine(self.stage))
+        return (*_when((sums.is_not_last(state),), nested(around, (sums.keep(total, state),))),
+                *_when((sums.is_last(state),), nested(around, (self._finish(state, total),))))
+
+    def _finish(self, state: State, total: Expr) -> Store:
         finish = self.stage.finish
-        if finish is None:
-            return (self._store_to_out(state, total),)
-        value = self._moved(rebuild([finish], lambda e: total if isinstance(e, Reduced) else e)[0], state)
-        return (self._store_to_out(state, value),)
+        if finish is not None:
+            total = rebuild([finish], lambda e: total if isinstance(e, Reduced) else e)[0]
+            total = self._moved(total, state)
+        return self._store_to_out(state, total)
 
     # -- expressions --
 
@@ -249,8 +256,7 @@ class _Emitter:
                     return old
                 case Load(buffer=buffer) if buffer.name in state.panels:
                     panel = state.panels[buffer.name]
-                    return Load(old.dtype, panel.buffer, tuple(
-                        state.places[root].position + base * -1 for root, base in zip(panel.roots, panel.bases)))
+                    return Load(old.dtype, panel.buffer, panel.spot(state))
                 case Load(buffer=buffer, index=index):
                     spots = tuple(i.substitute(new) if isinstance(i, Affine) else i for i in index)
                     if buffer.name in state.locals:
@@ -274,54 +280,25 @@ class _Emitter:
 
     def _panel(self, copy: Copy, state: State) -> tuple[Panel, Body]:
         """The local copy of what is read of a buffer from here on, and the loops that fill it."""
-        reads = [e for e in walk(self.stage.value) if isinstance(e, Load) and e.buffer.name == copy.buffer]
-        indices = {load.index for load in reads}
-        if len(indices) != 1 or not all(isinstance(i, Affine) for load in reads for i in load.index):
-            raise ScheduleError("S005", f"{copy.buffer} cannot be cached: it is read at {len(indices)} places, not one",
-                                hint="leave out this cache_read")
-        index = [i for i in reads[0].index if isinstance(i, Affine)]
-        read = {axis.name for i in index for axis in i.axes()}
-        if read & self.exact:
+        read = read_once(self.stage, copy)
+        roots = {axis.name for index in read.index if isinstance(index, Affine) for axis in index.axes()}
+        if roots & self.exact:
             raise ScheduleError("S004", f"{copy.buffer} cannot be cached at {copy.at}",
                                 why="an inner part of an axis stands outside an outer part of it",
                                 hint="keep outer parts outside")
-        moving = {root for root in read if state.places[root].span > 1}
         leaves = self.schedule.leaves(self.task.stages.index(self.stage))
-        last = self._last_of_panel(moving, reads[0], leaves)
-        order = sorted(moving, key=lambda r: (r == last, not self.roots[r].reduce, r))
-        spans = [state.places[root].span for root in order]
-        buffer = Buffer.row_major(f"{copy.buffer}_{copy.at}", reads[0].dtype, spans, "local")
-        if buffer.size * BYTES[buffer.dtype] > PANEL_BYTES:
-            raise ScheduleError("S006", f"a local copy of {copy.buffer} at {copy.at} would take "
-                                f"{buffer.size * BYTES[buffer.dtype]} bytes; {PANEL_BYTES} is the limit",
-                                hint="cache it at an axis further inside, or split the axes smaller")
-        lanes = max((leaf.extent for leaf in leaves if leaf.kind == "vector"), default=1)
-        panel = Panel(buffer, tuple(order), tuple(state.places[root].position for root in order))
-        return panel, self._fill(panel, reads[0], state, lanes)
+        panel = panel_of(self.stage, copy, read, state, leaves)
+        return panel, self._fill(panel, read, state, leaves)
 
-    def _last_of_panel(self, moving: set[str], read: Load, leaves: Sequence[Leaf]) -> str:
-        """The root along which a copy is contiguous: the one of the vectors, which then load whole lines. In stages
-        that only move data it is the one that the buffer itself is contiguous along, so that filling is fast."""
-        vector = next((leaf.root for leaf in leaves if leaf.kind == "vector"), "")
-        if self.stage.combine is not None:
-            return vector
-        place = address(read.index, read.buffer) or Affine()
-        return next((root for root in sorted(moving) if place.coefficient(self.roots[root]) == 1), vector)
-
-    def _fill(self, panel: Panel, read: Load, state: State, lanes: int) -> Body:
-        """Loops that copy into a panel, vectorised along its last dimension."""
-        leaves = [Leaf(f"{root}_c", root, state.places[root].span) for root in panel.roots]
-        if leaves:
-            last = leaves.pop()
-            leaves += [Leaf(last.name, last.root, -(-last.extent // lanes), lanes),
-                       Leaf(f"{last.name}v", last.root, lanes, 1, "vector")]
+    def _fill(self, panel: Panel, read: Load, state: State, leaves: Sequence[Leaf]) -> Body:
+        """Loops that copy into a panel."""
+        plain = replace(state, axes={}, panels={name: p for name, p in state.panels.items() if p is not panel})
 
         def one(now: State) -> Body:
-            spots = tuple(now.places[root].position + base * -1 for root, base in zip(panel.roots, panel.bases))
-            plain = replace(now, panels={})
-            return (Store(panel.buffer, spots, self._moved(read, plain)),)
+            return (Store(panel.buffer, panel.spot(now), self._moved(read, now)),)
 
-        return self.loops(leaves, replace(state, axes={}), one)
+        return _joined(_when(when, self.loops(order, now, one))
+                       for order, now, when in fill_leaves(panel, read, plain, leaves))
 
 
 _NO_AXIS = Axis("", 1)
@@ -329,6 +306,30 @@ _NO_AXIS = Axis("", 1)
 
 def _joined(bodies: Iterable[Body]) -> Body:
     return tuple(itertools.chain.from_iterable(bodies))
+
+
+def _inner_start(leaves: Sequence[Leaf]) -> int:
+    """Where the part of a reduction begins that is one tile of registers: behind the last plain spatial loop. Vectors
+    and unrolled loops in front of all reduce leaves stand outside of it."""
+    plain = max((n + 1 for n, leaf in enumerate(leaves) if not leaf.reduce and leaf.kind in PLAIN), default=0)
+    first = next((n for n, leaf in enumerate(leaves) if leaf.reduce), len(leaves))
+    for leaf in leaves[first:plain]:
+        if leaf.kind not in PLAIN:
+            raise ScheduleError("S004", f"{leaf.name} is a {leaf.kind} loop outside of a plain loop inside a reduction",
+                                why="blocks of a reduction are plain loops",
+                                hint=f"reorder {leaf.name} inside, behind the last plain loop")
+    return max(first, plain)
+
+
+def _when(positions: Sequence[Affine | None], body: Body) -> Body:
+    """`body` under conditions (None: always); nothing, if one of them cannot hold."""
+    for position in reversed(positions):
+        low, high = position.bounds() if position is not None else (0, 0)
+        if high < 0:
+            return ()
+        if position is not None and low < 0:
+            body = (When(position, body),)
+    return body
 
 
 def _combine(stage: Stage) -> str:
@@ -347,7 +348,7 @@ def _check_parallel(body: Body) -> None:
                                         hint="reorder it to the front")
                 case For():
                     visit(step.body, step.kind == "parallel")
-                case Alloc():
+                case Alloc() | When():
                     visit(step.body, False)
 
     visit(body, True)

@@ -52,21 +52,28 @@ def schedule_from_point(task: Task, machine: MachineFacts, point: Point) -> Sche
     if registers_of(height, vectors) > machine.vector_registers:
         raise ScheduleError("S006", f"a tile of {height} x {vectors} vectors does not fit "
                             f"{machine.vector_registers} registers", hint="choose a smaller tile")
-    tile = TileChoice(height, vectors, int(full["lanes"]), bool(full["pack"]), full["order"] == "rows")
+    tile = TileChoice(height, vectors, int(full["lanes"]), bool(full["pack"]), bool(full["pack_rows"]),
+                      int(full.get("depth", 0)), height * int(full["chunk"]), full["order"] == "rows")
     return draft(task, machine, Choices(tile=tile, parallel_loops=int(full["parallel_loops"]))).schedule
 
 
 def _tile_space(stage: Stage, machine: MachineFacts) -> Space:
     best = default_tile(stage, machine)
     first_order, second_order = ("rows", "columns") if best.rows_first else ("columns", "rows")
-    return {
+    depths = (0, *(n for n in (128, 256, 384, 512, 768) if n < max(k.extent for k in stage.reduce)))
+    chunk = best.chunk // best.height
+    space: Space = {
         "height": _with_first(best.height, (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16)),
         "vectors": _with_first(best.vectors, (1, 2, 3, 4, 5, 6, 8)),
         "lanes": _with_first(best.lanes, tuple(n for n in (best.lanes // 2, best.lanes * 2) if n)),
         "pack": (best.pack, not best.pack),
+        "pack_rows": (best.pack_rows, not best.pack_rows),
+        "depth": _with_first(best.depth, depths),
+        "chunk": _with_first(chunk, (0, 8, 16, 24, 32, 48, 64)),
         "order": (first_order, second_order),
         "parallel_loops": (3, 1, 2),
     }
+    return {name: values for name, values in space.items() if len(values) > 1}
 
 
 def _with_first(first: int, others: tuple[int, ...]) -> tuple[int, ...]:

@@ -14,10 +14,12 @@ from tracedsl.schedule.primitives import Leaf, Schedule, ScheduleError
 
 @dataclass(frozen=True)
 class Place:
-    """Where the loops so far stand on a root axis: the position, and how many steps are left to the leaves inside."""
+    """Where the loops so far stand on a root axis: the position, and how many steps the leaves inside have at most.
+    `left`: how many there are, if that depends on the loops outside (see `cuts`)."""
 
     position: Affine
     span: int
+    left: Affine | None = None
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,10 @@ class Panel:
     buffer: Buffer
     roots: tuple[str, ...]
     bases: tuple[Affine, ...]
+
+    def spot(self, state: State) -> tuple[Affine, ...]:
+        """The index in the copy of what stands at the places of `state`."""
+        return tuple(state.places[root].position + base * -1 for root, base in zip(self.roots, self.bases))
 
 
 @dataclass(frozen=True)
@@ -58,20 +64,22 @@ class State:
     panels: Mapping[str, Panel] = field(default_factory=dict)     # buffer -> its local copy
     locals: Mapping[str, Local] = field(default_factory=dict)
 
-    def step(self, leaf: Leaf, axis: Axis | None, start: int, span: int) -> State:
-        """Inside the loop over `axis` of a leaf (None: at its single step `start`)."""
-        place = self.places[leaf.root]
-        moved = place.position + (Affine.of(axis, leaf.stride) if axis else Affine()) + start * leaf.stride
+    def at(self, root: str, place: Place) -> State:
+        return replace(self, places={**self.places, root: place})
+
+    def inside(self, leaf: Leaf, axis: Axis | None, place: Place) -> State:
+        """Inside the loop over `axis` of a leaf (None: there is no loop), which stands at `place`."""
         axes = {**self.axes, leaf.name: axis} if axis else dict(self.axes)
-        return replace(self, places={**self.places, leaf.root: Place(moved, span)}, axes=axes)
+        return replace(self, places={**self.places, leaf.root: place}, axes=axes)
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One way in which tile leaves are cut: their loops, and the state inside them."""
+    """One way in which tile leaves are cut: their loops, the state inside them, and where it is meant (`Cut.when`)."""
 
     loops: tuple[tuple[Leaf, Axis], ...]
     state: State
+    when: tuple[Affine, ...] = ()
 
 
 def exact_roots(task: Task, schedule: Schedule, roots: Mapping[str, Axis]) -> set[str]:
