@@ -124,6 +124,8 @@ PRIMITIVE_CASES: list[tuple[str, Callable[[], Graph], Callable[[Schedule], Sched
         .parallel("i_o").unroll("i_u").vectorize("j_i").cache_read("w", "k_o").cache_read("x", "k_o")),
     ("blocks of two reduced axes", lambda: sums((0, 2), (7, 5, 6)), lambda s: s.split("k", 3).split("r", 4)
         .reorder("k_o", "r_o", "i", "k_i", "r_i")),
+    ("blocks that do not divide", lambda: dense(4, 30, 5), lambda s: s.split("k", 7).split("k_i", 3)
+        .reorder("k_o", "k_i_o", "i", "j", "k_i_i")),
     ("one block", dense, lambda s: s.split("k", 99).reorder("k_o", "i", "j", "k_i")),
     ("parallel grain of a tile", lambda: dense(50, 6, 20), lambda s: s.parallel("i", 12).split("i_i", 4)
         .reorder("i_o", "i_i_o", "j", "k", "i_i_i").unroll("i_i_i")),

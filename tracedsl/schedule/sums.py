@@ -38,11 +38,11 @@ class Sums:
         if (taken := buffer.size * BYTES[buffer.dtype]) > SUMS_BYTES:
             raise ScheduleError("S006", f"the sums between blocks would take {taken} bytes; {SUMS_BYTES} is the limit",
                                 hint="split the spatial axes, and put their outer parts outside of the reduce axes")
-        strides = {root: min(leaf.stride for leaf in outer if leaf.root == root)
-                   for root in dict.fromkeys(leaf.root for leaf in outer if leaf.reduce)}
-        last = sum(stride * (-(-axes[root].extent // stride) - 1) for root, stride in strides.items())
+        blocks = [leaf for leaf in outer if leaf.reduce]
+        roots = tuple(dict.fromkeys(leaf.root for leaf in blocks))
+        last = sum(_last([leaf for leaf in blocks if leaf.root == root], axes[root].extent) for root in roots)
         panel = Panel(buffer, tuple(moving), tuple(state.places[root].position for root in moving))
-        return Sums(panel, tuple(strides), last)
+        return Sums(panel, roots, last)
 
     def _position(self, state: State) -> Affine:
         return sum((state.places[root].position for root in self.roots), Affine())
@@ -62,3 +62,11 @@ class Sums:
 
     def keep(self, value: Expr, state: State) -> Store:
         return Store(self.panel.buffer, self.panel.spot(state), value)
+
+
+def _last(blocks: Sequence[Leaf], extent: int) -> int:
+    """Where the last block of an axis begins."""
+    start = 0
+    for leaf in sorted(blocks, key=lambda leaf: -leaf.stride):
+        start += min(leaf.extent - 1, (extent - 1 - start) // leaf.stride) * leaf.stride
+    return start
