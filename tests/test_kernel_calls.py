@@ -292,6 +292,102 @@ def test_an_interpreter_that_looks_different_is_served_by_python(monkeypatch: py
         entry.native.cache_clear()
 
 
+# -- arguments that are written -----------------------------------------------------------------------------------
+
+
+def adds_into(a: Any, b: Any, out: Any) -> Any:
+    np.add(a, b, out=out)
+
+
+def assigns(a: Any, b: Any, out: Any) -> Any:
+    out[...] = a * 2 + b
+    return out
+
+
+def accumulates(a: Any, b: Any, out: Any) -> Any:
+    out += a
+    return out.sum(), out[1:]
+
+
+def shifts(a: Any, b: Any, out: Any) -> Any:
+    out[1:] = out[:-1]
+    b[0] = 5
+    return a + out
+
+
+def reads_after(a: Any, b: Any, out: Any) -> Any:
+    out[...] = a
+    return a * 2 + b + out
+
+
+def normalises(a: Any, b: Any, out: Any) -> Any:
+    out -= out.max(axis=1, keepdims=True)
+    np.exp(out, out)
+    out /= out.sum(axis=1, keepdims=True)
+
+
+def _shifted(memory: Any, b: Any) -> tuple[Any, Any, Any]:
+    return memory[:64].reshape(8, 8), b, memory[8:].reshape(8, 8)
+
+
+WRITERS = [adds_into, assigns, accumulates, shifts, reads_after, normalises]
+PLACES: dict[str, Callable[[Any, Any], tuple[Any, Any, Any]]] = {
+    "apart": lambda a, b: (a, b, np.ones((8, 8))),
+    "same": lambda a, b: (a, b, a),
+    "all the same": lambda a, b: (a, a, a),
+    "inputs the same": lambda a, b: (a, a, b),
+    "transposed": lambda a, b: (a, b, a.T),
+    "reversed": lambda a, b: (a, b, b[::-1]),
+    "a view of the same": lambda a, b: (a, b, a[:]),
+    "shifted": lambda a, b: _shifted(np.arange(72.0), b),
+    "fortran": lambda a, b: (a, b, np.ones((8, 8), order="F")),
+    "strided": lambda a, b: (a, b, np.ones((8, 16))[:, ::2]),
+    "swapped bytes": lambda a, b: (a, b, np.ones((8, 8), ">f8")),
+    "misaligned": lambda a, b: (a, b, np.zeros(513, np.uint8)[1:].view("f8").reshape(8, 8)),
+    "other dtype": lambda a, b: (a, b, np.ones((8, 8), "f4")),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("function", WRITERS, ids=lambda f: f.__name__)
+@pytest.mark.filterwarnings("ignore")
+def test_writes_into_arguments_are_numpys(function: Any, place: str) -> None:
+    k = kernel(function)
+    for _ in range(4):
+        runs = []
+        for run in (k, function):
+            rng = np.random.default_rng(1)
+            given = PLACES[place](rng.standard_normal((8, 8)), rng.standard_normal((8, 8)))
+            try:
+                runs.append((run(*given), given))
+            except (TypeError, ValueError) as error:     # casting, such as f8 into f4 by `out=`
+                runs.append((type(error), given))
+        (got, ours), (want, theirs) = runs
+        assert (got is ours[2]) == (want is theirs[2])
+        for a, b in zip((*ours, *(got if isinstance(got, tuple) else (got,))),
+                        (*theirs, *(want if isinstance(want, tuple) else (want,)))):
+            if isinstance(b, np.ndarray | np.generic):
+                np.testing.assert_allclose(a, b, rtol=1e-6, err_msg=place)
+            else:
+                assert a == b
+
+
+def test_writes_are_served_natively_where_they_can_be() -> None:
+    a, b, out = RNG.standard_normal((3, 8, 8))
+    for function in (adds_into, assigns, reads_after):
+        k = kernel(function)
+        for target in (out, a, b, out):
+            for _ in range(3):
+                k(a, b, target)
+            assert natively(k) or target is not out, k.explain()
+    k = kernel(adds_into)
+    for _ in range(3):
+        k(a, b, out)
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"), pytest.warns(TracedslWarning, match="read-only"):
+        k(a, b, out)
+
+
 # -- life and death -----------------------------------------------------------------------------------------------
 
 

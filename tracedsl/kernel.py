@@ -28,7 +28,7 @@ from tracedsl.diagnostics import TracedslError, Unsupported, warn
 from tracedsl.hw.cpu.entry_type import WORDS_AT, natively_callable
 from tracedsl.hw.target import Target, target
 from tracedsl.ir.loops import LoopProgram
-from tracedsl.kernel_variant import Variant, load_variant, make_variant, store_variant
+from tracedsl.kernel_variant import Variant, load_variant, make_variant, separate, store_variant
 from tracedsl.rewrite.passes import Rewritten, run_passes
 from tracedsl.rewrite.tensor.lower import TaskProgram, lower
 from tracedsl.rewrite.tensor.memory import loop_program
@@ -114,7 +114,8 @@ class _Compiler:
     def key(self, bound: Bound) -> Key:
         """What a compiled variant depends on, part by part."""
         parts = {
-            "source": read_source(self.function).digest, "arguments": key_text(bound.key),
+            "source": read_source(self.function).digest,
+            "arguments": key_text((bound.key, bound.aliases) if bound.aliases else bound.key),
             "surroundings": key_text(self.environment.key),
             "target": f"{self.on.name} {self.on.fingerprint()}", "compiler": code_digest(Path(__file__).parent),
             "options": f"tune={self.options.tune} disable={','.join(sorted(self.options.disable))}",
@@ -165,6 +166,9 @@ class Kernel:
             snapshot = self._environment.snapshot()
             known = len(self._variants)
             variant = self._last = self._variant(bound, snapshot)
+            if isinstance(variant, Variant) and variant.interface.writes:
+                bound = separate(bound, snapshot, [leaf for leaf, _ in variant.interface.writes])
+                variant = self._last = self._variant(bound, snapshot)
             if isinstance(variant, Variant):
                 result = variant(bound, snapshot)
                 if known == len(self._variants) and not kwargs:
@@ -242,7 +246,7 @@ class Kernel:
     # -- variants -----------------------------------------------------------------------------------------------
 
     def _variant(self, bound: Bound, snapshot: Snapshot) -> Variant | Unsupported:
-        key = (bound.key, snapshot.key)
+        key = (bound.key, snapshot.key, bound.aliases)
         found = self._variants.get(key)
         if found is None:
             with self._lock:

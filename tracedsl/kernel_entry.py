@@ -8,6 +8,7 @@ stays on the Python path. A kernel's first call never comes here: what is called
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from inspect import Parameter
 from typing import Any
 
@@ -27,6 +28,7 @@ from tracedsl.hw.cpu.entry_plan import (
     Out,
     Part,
     Plan,
+    RepeatedArgument,
     ScalarArgument,
     StaticArgument,
 )
@@ -83,7 +85,9 @@ def plan_call(variant: Variant, parameters: Parameters, given: int, bound: Bound
         return None
     arguments = _arguments(variant, parameters, given, bound)
     guards = _guards(variant, snapshot)
-    returned = _parts(variant, parameters, given, bound)
+    returned = _parts(variant, given, bound)
+    if not variant.in_place.issuperset(index for _, index in variant.interface.writes):
+        return None
     if arguments is None or guards is None or returned is None:
         return None
     records, fixed = arguments
@@ -91,8 +95,10 @@ def plan_call(variant: Variant, parameters: Parameters, given: int, bound: Bound
     fixed += [(first + i, array) for i, array in enumerate(variant.constants)]
     first += len(variant.constants)
     scalars = {part.index for part in _computed(variant.interface.outputs) if part.is_scalar}
-    outs = tuple(Out(dtype, shape, first + i, i in scalars) for i, (dtype, shape) in enumerate(variant.results))
-    first += len(outs)
+    written = {index for _, index in variant.interface.writes}
+    outs = tuple(Out(dtype, shape, first + i, i in scalars) for i, (dtype, shape) in enumerate(variant.results)
+                 if i not in written)
+    first += len(variant.results)
     temps = tuple(range(first, first + len(code.offsets)))
     single = not isinstance(variant.interface.outputs, Container)
     return CallPlan(records, guards, outs, returned, single, tuple(fixed), code, temps)
@@ -109,12 +115,21 @@ def _arguments(variant: Variant, parameters: Parameters, given: int, bound: Boun
         return None
     leaf = 0
     records: list[Record] = []
+    positions: dict[int, int] = {}      # leaf -> argument
+    results = {leaf: len(variant.params) + len(variant.constants) + index for leaf, index in variant.interface.writes}
     fixed = []
     for position, part in enumerate(bound.key):
         if part[0] not in ("array", "scalar", "number", "static"):
             return None
-        mine = slots.get(leaf, [])
+        mine = slots.get(leaf, []) if part[0] != "static" else []
         record = _record(part, mine, variant)
+        if part[0] == "array" and isinstance(record, ArrayArgument):
+            first = bound.aliases[leaf] if bound.aliases else leaf
+            record = RepeatedArgument(positions[first]) if first != leaf else \
+                replace(record, written=results.get(leaf))
+            if first == leaf and leaf in results and record.strides is not None:
+                return None
+        positions[leaf] = position
         if record is None:
             return None
         if position < given:
@@ -188,7 +203,7 @@ def _computed(output: Output) -> list[Computed]:
     return [output] if isinstance(output, Computed) else []
 
 
-def _parts(variant: Variant, parameters: Parameters, given: int, bound: Bound) -> tuple[Part, ...] | None:
+def _parts(variant: Variant, given: int, bound: Bound) -> tuple[Part, ...] | None:
     """What is returned, each result once and in one place; None for what only Python can put together."""
     outputs = variant.interface.outputs
     if isinstance(outputs, Container):
@@ -198,9 +213,11 @@ def _parts(variant: Variant, parameters: Parameters, given: int, bound: Bound) -
     else:
         parts = [_part(outputs, given, bound)]
     results = [part.out for part in parts if part is not None and part.out is not None]
-    if any(part is None for part in parts) or sorted(results) != list(range(len(variant.results))):
+    written = {index for _, index in variant.interface.writes}
+    new = [i for i in range(len(variant.results)) if i not in written]
+    if any(part is None for part in parts) or sorted(results) != new:
         return None
-    return tuple(part for part in parts if part is not None)
+    return tuple(part if part.out is None else Part(out=new.index(part.out)) for part in parts if part is not None)
 
 
 def _part(output: Output, given: int, bound: Bound) -> Part | None:

@@ -21,6 +21,7 @@ from tracedsl.capture.tensor.environment import Snapshot
 from tracedsl.capture.tensor.outputs import Argument, Interface, Outer
 from tracedsl.diagnostics import TracedslError, Unsupported
 from tracedsl.hw.target import Artefact, Runnable, Target
+from tracedsl.rewrite.tensor.memory import may_overwrite
 
 if TYPE_CHECKING:
     from tracedsl.kernel import Stages
@@ -59,7 +60,7 @@ class Report:
 @dataclass(frozen=True, eq=False)
 class Variant:
     """Machine code with the way in and out. `params` are the graph's parameters, `constants` further arrays that the
-    code reads, `results` what it writes."""
+    code reads, `results` what it writes. What goes into an argument may be written there at once if it is `in_place`."""
 
     interface: Interface
     params: tuple[Layout, ...]
@@ -68,6 +69,7 @@ class Variant:
     runnable: Runnable
     report: Report
     origin: Origin
+    in_place: frozenset[int] = frozenset()
 
     def __call__(self, bound: Bound, snapshot: Snapshot) -> Any:
         """One call. Raises what Python raises while it computes numbers that are arguments."""
@@ -76,7 +78,10 @@ class Variant:
         copied = self._copied(bound, snapshot) if bound.copies or outer else ()
         inputs = [value if type(value) is np.ndarray and at not in copied else _as_input(value, self.params[at][0])
                   for at, value in enumerate(given)]
-        results = [np.empty(shape, dtype) for dtype, shape in self.results]
+        targets = {index: bound.leaves[leaf] for leaf, index in self.interface.writes
+                   if index in self.in_place and _can_be_written(bound.leaves[leaf])} if self.in_place else {}
+        results = [targets[i] if i in targets else np.empty(shape, dtype)
+                   for i, (dtype, shape) in enumerate(self.results)]
         self.runnable.run([address_of(array) for array in (*inputs, *self.constants, *results)])
         return self.interface.assemble(results, bound.leaves, outer)
 
@@ -88,6 +93,44 @@ class Variant:
     def because(self, why: str) -> Variant:
         """The same variant, with the reason why it was compiled."""
         return replace(self, origin=replace(self.origin, why=why))
+
+
+def _can_be_written(array: Array) -> bool:
+    """Whether machine code can write its result straight into the array."""
+    return bool(array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative)
+
+
+def separate(bound: Bound, snapshot: Snapshot, written: Sequence[int]) -> Bound:
+    """The call again, with `aliases` if an array that is written is given more than once.
+
+    Raises `Unsupported` C011 where only NumPy knows what happens: a written array is read-only, overlaps itself, or
+    overlaps another one without being the same."""
+    leaves = bound.leaves
+    first = {id(leaf): i for i, leaf in reversed(list(enumerate(leaves)))}
+    for leaf in written:
+        array = leaves[leaf]
+        others = [a for a in (*leaves, *snapshot.leaves) if isinstance(a, np.ndarray) and a is not array]
+        if not array.flags.writeable:
+            raise Unsupported("C011", "an argument that is written is read-only", why="NumPy says so, too")
+        if _overlaps_itself(array):
+            raise Unsupported("C011", "an argument that is written overlaps itself", hint="pass a copy")
+        if any(np.may_share_memory(array, other) for other in others):
+            raise Unsupported("C011", "an argument that is written overlaps another one",
+                              why="what is read after the write depends on how", hint="pass a copy of one of them")
+    aliases = tuple(first[id(leaf)] if i in written or first[id(leaf)] in written else i
+                    for i, leaf in enumerate(leaves))
+    return replace(bound, aliases=aliases) if aliases != tuple(range(len(leaves))) else bound
+
+
+def _overlaps_itself(array: Array) -> bool:
+    """Whether two elements may share bytes; views that NumPy's indexing makes never do."""
+    reach = array.itemsize - 1
+    for stride, extent in sorted((abs(stride), extent) for stride, extent in zip(array.strides, array.shape)):
+        if extent > 1:
+            if stride <= reach:
+                return True
+            reach += stride * (extent - 1)
+    return False
 
 
 def _as_input(value: Any, dtype: str) -> Array:
@@ -114,7 +157,16 @@ def make_variant(made: Stages, artefact: Artefact, on: Target, seconds: Mapping[
     graph = made.captured.graph
     constants = tuple(np.ascontiguousarray(c) for c in made.tasks.constants)
     return Variant(made.captured.interface, _layouts(graph.params), _layouts(graph.results), constants,
-                   on.load(artefact.blobs, artefact.meta), _report(made), Origin(False, "", dict(seconds)))
+                   on.load(artefact.blobs, artefact.meta), _report(made), Origin(False, "", dict(seconds)),
+                   _in_place(made))
+
+
+def _in_place(made: Stages) -> frozenset[int]:
+    """The results that may be written to where the argument lies that they go to."""
+    slots = {source.index: i for i, source in enumerate(made.captured.interface.inputs) if isinstance(source, Argument)}
+    tasks = made.tasks
+    return frozenset(index for leaf, index in made.captured.interface.writes if leaf not in slots
+                     or may_overwrite(tasks, tasks.params[slots[leaf]], tasks.results[index]))
 
 
 def store_variant(store: Store, key: Key, variant: Variant, artefact: Artefact) -> bool:
@@ -127,7 +179,7 @@ def store_variant(store: Store, key: Key, variant: Variant, artefact: Artefact) 
     meta = {
         "interface": interface, "code": dict(artefact.meta), "params": variant.params, "results": variant.results,
         "constants": [(c.dtype.name, c.shape) for c in variant.constants], "report": variant.report.to_json(),
-        "seconds": dict(variant.origin.seconds),
+        "seconds": dict(variant.origin.seconds), "in_place": sorted(variant.in_place),
     }
     return store.put(key, {**artefact.blobs, **constants}, meta)
 
@@ -143,7 +195,7 @@ def load_variant(store: Store, key: Key, on: Target) -> Variant | None:
                           for i, (dtype, shape) in enumerate(meta["constants"]))
         return Variant(Interface.from_json(meta["interface"]), _from_json(meta["params"]), _from_json(meta["results"]),
                        constants, on.load(blobs, meta["code"]), Report.from_json(meta["report"]),
-                       Origin(True, "", dict(meta["seconds"])))
+                       Origin(True, "", dict(meta["seconds"])), frozenset(map(int, meta["in_place"])))
     except (KeyError, TypeError, ValueError, ImportError, AttributeError, TracedslError):
         return None
 

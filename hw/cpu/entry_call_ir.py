@@ -16,7 +16,7 @@ entry:
   br i1 %none, label %done, label %loop
 loop:
   %i = phi i64 [ 0, %entry ], [ %next, %more ]
-  %skip = mul i64 %i, $OUT.size
+  %skip = mul i64 %i, $OUT.size_of
   %r = getelementptr i64, ptr %outs, i64 %skip
   %slot = call i64 @word(ptr %r, i64 $OUT.slot)
   %kind = call i64 @word(ptr %r, i64 $OUT.kind)
@@ -209,7 +209,7 @@ whole:
   ret ptr %object
 scalar:
   %outs = call ptr @pointer(ptr %plan, i64 $PLAN.outs)
-  %skip = mul i64 %value, $OUT.size
+  %skip = mul i64 %value, $OUT.size_of
   %o = getelementptr i64, ptr %outs, i64 %skip
   %slot = call i64 @word(ptr %o, i64 $OUT.slot)
   %descr = call ptr @pointer(ptr %o, i64 $OUT.descr)
@@ -245,7 +245,7 @@ start:
   br i1 %none, label %done, label %loop
 loop:
   %i = phi i64 [ 0, %start ], [ %next, %set ]
-  %skip = mul i64 %i, $PART.size
+  %skip = mul i64 %i, $PART.size_of
   %r = getelementptr i64, ptr %parts, i64 %skip
   %item = call ptr @part(ptr %plan, ptr %r, ptr %args, ptr %frame, ptr %objects)
   %missing = icmp eq ptr %item, null

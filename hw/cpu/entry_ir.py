@@ -25,10 +25,11 @@ ARGUMENT = ("kind", "expected", "nd", "dims", "mask", "strides", "slot", "narrow
 GUARD = ("kind", "holder", "name", "expected", "version", "value", "argument")
 OUT = ("descr", "nd", "dims", "slot", "kind", "scratch", "large")
 PART = ("kind", "value")
-PLAN = ("nargs", "arguments", "nguards", "guards", "nouts", "outs", "nparts", "parts", "nfixed", "fixed", "ntemps",
-        "temps", "workspace", "base", "busy", "code", "release", "single")
+PAIR = ("slot", "size", "other", "low", "high")
+PLAN = ("nargs", "arguments", "nguards", "guards", "npairs", "pairs", "nouts", "outs", "nparts", "parts", "nfixed",
+        "fixed", "ntemps", "temps", "workspace", "base", "busy", "code", "release", "single")
 
-ARRAY, FLOAT, SCALAR, STATIC = 0, 1, 2, 3             # kinds of arguments
+ARRAY, FLOAT, SCALAR, STATIC, REPEATED = 0, 1, 2, 3, 4      # kinds of arguments
 VERSIONED, CELL, PLAIN = 0, 1, 2                      # kinds of guards
 NEW_ARRAY, NEW_SCALAR = 0, 1                          # kinds of results
 OF_OUT, OF_ARGUMENT, OF_PLAN = 0, 1, 2                # kinds of parts of what is returned
@@ -202,6 +203,8 @@ strided:
 good:
   %data = call ptr @field(ptr %o, i64 $data)
   call void @put(ptr %frame, i64 %slot, ptr %data)
+  %second = call i64 @word(ptr %r, i64 $ARGUMENT.narrow_slot)
+  call void @put(ptr %frame, i64 %second, ptr %data)
   ret i1 true
 float:
   %is.float = icmp eq ptr %type, @PyFloat_Type
@@ -296,6 +299,24 @@ no:
 """
 
 _MATCH = """
+; whether an array that is written and another one lie apart
+define internal i1 @disjoint(ptr %p, ptr %frame) nounwind {
+  %slot = call i64 @word(ptr %p, i64 $PAIR.slot)
+  %size = call i64 @word(ptr %p, i64 $PAIR.size)
+  %other = call i64 @word(ptr %p, i64 $PAIR.other)
+  %low = call i64 @word(ptr %p, i64 $PAIR.low)
+  %high = call i64 @word(ptr %p, i64 $PAIR.high)
+  %a = call i64 @word(ptr %frame, i64 %slot)
+  %b = call i64 @word(ptr %frame, i64 %other)
+  %a.end = add i64 %a, %size
+  %b.begin = add i64 %b, %low
+  %b.end = add i64 %b, %high
+  %before = icmp ule i64 %a.end, %b.begin
+  %after = icmp ule i64 %b.end, %a
+  %apart = or i1 %before, %after
+  ret i1 %apart
+}
+
 define internal i1 @matches(ptr %plan, ptr %args, i64 %n, ptr %frame) nounwind {
 entry:
   %nargs = call i64 @word(ptr %plan, i64 $PLAN.nargs)
@@ -308,8 +329,17 @@ first:
 argument:
   %i = phi i64 [ 0, %first ], [ %i.next, %taken ]
   %o = call ptr @pointer(ptr %args, i64 %i)
-  %skip = mul i64 %i, $ARGUMENT.size
+  %skip = mul i64 %i, $ARGUMENT.size_of
   %r = getelementptr i64, ptr %records, i64 %skip
+  %kind = call i64 @word(ptr %r, i64 $ARGUMENT.kind)
+  %repeated = icmp eq i64 %kind, $REPEATED
+  br i1 %repeated, label %again, label %fresh
+again:
+  %which = call i64 @word(ptr %r, i64 $ARGUMENT.expected)
+  %earlier = call ptr @pointer(ptr %args, i64 %which)
+  %same = icmp eq ptr %o, %earlier
+  br i1 %same, label %taken, label %no
+fresh:
   %fits = call i1 @take(ptr %o, ptr %r, ptr %frame)
   br i1 %fits, label %taken, label %no
 taken:
@@ -320,17 +350,32 @@ outer:
   %nguards = call i64 @word(ptr %plan, i64 $PLAN.nguards)
   %guards = call ptr @pointer(ptr %plan, i64 $PLAN.guards)
   %free = icmp eq i64 %nguards, 0
-  br i1 %free, label %yes, label %guard
+  br i1 %free, label %apart, label %guard
 guard:
   %j = phi i64 [ 0, %outer ], [ %j.next, %held ]
-  %jump = mul i64 %j, $GUARD.size
+  %jump = mul i64 %j, $GUARD.size_of
   %g = getelementptr i64, ptr %guards, i64 %jump
   %holds = call i1 @guarded(ptr %g, ptr %frame)
   br i1 %holds, label %held, label %no
 held:
   %j.next = add i64 %j, 1
   %done = icmp eq i64 %j.next, %nguards
-  br i1 %done, label %yes, label %guard
+  br i1 %done, label %apart, label %guard
+apart:
+  %npairs = call i64 @word(ptr %plan, i64 $PLAN.npairs)
+  %pairs = call ptr @pointer(ptr %plan, i64 $PLAN.pairs)
+  %none = icmp eq i64 %npairs, 0
+  br i1 %none, label %yes, label %pair
+pair:
+  %k = phi i64 [ 0, %apart ], [ %k.next, %separate ]
+  %stride = mul i64 %k, $PAIR.size_of
+  %p = getelementptr i64, ptr %pairs, i64 %stride
+  %clear = call i1 @disjoint(ptr %p, ptr %frame)
+  br i1 %clear, label %separate, label %no
+separate:
+  %k.next = add i64 %k, 1
+  %all = icmp eq i64 %k.next, %npairs
+  br i1 %all, label %yes, label %pair
 yes:
   ret i1 true
 no:
@@ -342,11 +387,12 @@ def source(at: Offsets) -> str:
     """The module's IR. Symbols: `ENTRY`, a function of the vectorcall protocol, and `HANDLER`. Needs inlining."""
     words = {name: str(offset) for name, offset in asdict(at).items()}
     words |= {name.lstrip("_"): str(at.words + 8 * i) for i, name in enumerate(WORDS)}
-    for record, names in (("ARGUMENT", ARGUMENT), ("GUARD", GUARD), ("OUT", OUT), ("PART", PART), ("PLAN", PLAN)):
+    for record, names in (("ARGUMENT", ARGUMENT), ("GUARD", GUARD), ("OUT", OUT), ("PART", PART), ("PAIR", PAIR),
+                          ("PLAN", PLAN)):
         words.update({f"{record}.{name}": str(i) for i, name in enumerate(names)})
-        words[f"{record}.size"] = str(len(names))
-    for name in ("FRAME", "OUTS", "ARRAY", "FLOAT", "SCALAR", "STATIC", "VERSIONED", "CELL", "NEW_SCALAR", "OF_OUT",
-                 "OF_ARGUMENT"):
+        words[f"{record}.size_of"] = str(len(names))
+    for name in ("FRAME", "OUTS", "ARRAY", "FLOAT", "SCALAR", "STATIC", "REPEATED", "VERSIONED", "CELL",
+                 "NEW_SCALAR", "OF_OUT", "OF_ARGUMENT"):
         words[name] = str(globals()[name])
     text = _DECLARATIONS + _READ + _DTYPE + _TAKE + _GUARD + _MATCH + ALLOCATE + RUN + RETURN + CALL
     return re.sub(r"\$([A-Za-z_]+(?:\.[a-z_]+)?)", lambda match: words[match[1]], text)

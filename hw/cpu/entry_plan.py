@@ -7,6 +7,7 @@ image points to. An image never moves; its guards may be set anew while the inte
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -20,7 +21,7 @@ from tracedsl.hw.target import NativeCode
 
 Array = np.ndarray[Any, Any]
 
-_C_CONTIGUOUS, _ALIGNED = 0x001, 0x100
+_C_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x001, 0x100, 0x400
 _COMPARED = (int, str, bytes)       # equal values of these are found by ==, which runs no code of the user's
 _RELEASE_US = 15.0                  # code that runs longer lets other threads have the interpreter
 LARGE = 1 << 20                     # bytes; results from here on come from the pool of blocks
@@ -29,12 +30,28 @@ LARGE = 1 << 20                     # bytes; results from here on come from the 
 @dataclass(frozen=True)
 class ArrayArgument:
     """An array of exactly this dtype and shape. `strides` in elements; None: C-contiguous. `slot`: which of the
-    code's arrays it is, None if it is not read."""
+    code's arrays it is, None if it is not read; `written`: which result goes straight into it."""
 
     dtype: str
     shape: tuple[int, ...]
     strides: tuple[int, ...] | None
     slot: int | None
+    written: int | None = None
+
+    def span(self) -> tuple[int, int]:
+        """Where its bytes begin and end, counted from its first element."""
+        size = np.dtype(self.dtype).itemsize
+        strides = self.strides or tuple(math.prod(self.shape[i + 1:]) for i in range(len(self.shape)))
+        ends = [(extent - 1) * stride * size for extent, stride in zip(self.shape, strides)]
+        empty = 0 in self.shape
+        return (0, 0) if empty else (sum(e for e in ends if e < 0), sum(e for e in ends if e > 0) + size)
+
+
+@dataclass(frozen=True)
+class RepeatedArgument:
+    """The same array as an earlier argument."""
+
+    position: int
 
 
 @dataclass(frozen=True)
@@ -60,7 +77,7 @@ class StaticArgument:
     value: Any
 
 
-Argument = ArrayArgument | FloatArgument | ScalarArgument | StaticArgument
+Argument = ArrayArgument | RepeatedArgument | FloatArgument | ScalarArgument | StaticArgument
 
 
 @dataclass(frozen=True)
@@ -133,6 +150,7 @@ class Plan:
     def __init__(self, call: CallPlan, *, versions: bool) -> None:
         self._kept: list[Any] = [call]      # what the image points to
         slots = [a.slot for a in call.arguments if isinstance(a, ArrayArgument | ScalarArgument)]
+        slots += [a.written for a in call.arguments if isinstance(a, ArrayArgument)]
         slots += [s for a in call.arguments if isinstance(a, FloatArgument) for s in (a.wide, a.narrow)]
         slots += [g.array.slot for g in call.guards if g.array is not None]
         known = [s for s in slots if s is not None] + [o.slot for o in call.outs] + [s for s, _ in call.fixed]
@@ -150,6 +168,7 @@ class Plan:
             "nargs": len(call.arguments), "nguards": len(call.guards), "nouts": len(call.outs),
             "nparts": len(call.parts), "nfixed": len(call.fixed), "ntemps": len(call.temps),
             "arguments": self._table(self._argument(a) for a in call.arguments),
+            "npairs": len(pairs := _pairs(call)), "pairs": self._table(pairs),
             "guards": ctypes.addressof(self._guards), "outs": self._table(self._out(o) for o in call.outs),
             "parts": self._table(self._part(p) for p in call.parts),
             "fixed": self._table((slot, array.ctypes.data) for slot, array in call.fixed),
@@ -200,10 +219,13 @@ class Plan:
                 dtype = np.dtype(a.dtype)
                 self._kept.append(dtype)
                 record |= {"kind": ir.ARRAY, "expected": id(dtype), "nd": len(a.shape), "slot": self._slot(a.slot),
-                           "mask": _ALIGNED if a.strides else _ALIGNED | _C_CONTIGUOUS,
+                           "mask": _ALIGNED | (0 if a.strides else _C_CONTIGUOUS)
+                           | (0 if a.written is None else _WRITEABLE), "narrow_slot": self._slot(a.written),
                            "dims": ctypes.addressof(self._words(a.shape))}
                 if a.strides is not None:
                     record["strides"] = ctypes.addressof(self._words([s * dtype.itemsize for s in a.strides]))
+            case RepeatedArgument():
+                record |= {"kind": ir.REPEATED, "expected": a.position}
             case FloatArgument():
                 record |= {"kind": ir.FLOAT, "slot": self._slot(a.wide), "narrow_slot": self._slot(a.narrow),
                            "scratch": self._frame.number(), "narrow_scratch": self._frame.number()}
@@ -217,7 +239,7 @@ class Plan:
     def _out(self, o: Out) -> list[int]:
         dtype = np.dtype(o.dtype)
         self._kept.append(dtype)
-        size = dtype.itemsize * int(np.prod(o.shape, dtype=np.int64))
+        size = dtype.itemsize * math.prod(o.shape)
         kind = ir.NEW_SCALAR if o.is_scalar else ir.NEW_ARRAY
         scratch = self._frame.number() if o.is_scalar else self._frame.unread
         return [id(dtype), len(o.shape), ctypes.addressof(self._words(o.shape)), o.slot, kind, scratch, size >= LARGE]
@@ -226,3 +248,17 @@ class Plan:
         if p.out is not None:
             return ir.OF_OUT, p.out
         return (ir.OF_ARGUMENT, p.argument) if p.argument is not None else (ir.OF_PLAN, id(p.value))
+
+
+def _pairs(call: CallPlan) -> list[tuple[int, int, int, int, int]]:
+    """Arrays that must lie apart: one that is written, and any other."""
+    arrays = [a for a in call.arguments if isinstance(a, ArrayArgument)]
+    arrays += [g.array for g in call.guards if g.array is not None]
+    pairs = []
+    for at, array in enumerate(arrays):
+        for other in (a for n, a in enumerate(arrays) if array.written is not None and n != at):
+            slot = other.slot if other.slot is not None else other.written
+            if slot is not None:
+                assert array.written is not None
+                pairs.append((array.written, array.span()[1], slot, *other.span()))
+    return pairs

@@ -39,11 +39,13 @@ _STATIC = (int, bool, str, bytes, NoneType, EllipsisType, range, np.dtype)
 @dataclass(frozen=True, slots=True)
 class Bound:
     """A call. `leaves`: arrays, NumPy scalars and Python numbers, in the order of the key. `copies`: the positions of
-    arrays that compiled code cannot read where they are (byte-swapped, misaligned): it is given contiguous copies."""
+    arrays that compiled code cannot read where they are (byte-swapped, misaligned): it is given contiguous copies.
+    `aliases`: for each leaf the first leaf that is the same array; empty where that does not matter."""
 
     key: Key
     leaves: tuple[Any, ...]
     copies: tuple[int, ...] = ()
+    aliases: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -60,8 +60,7 @@ def capture_kernel(function: FunctionType, bound: Bound, snapshot: Snapshot) -> 
     Raises `Unsupported` (C***) for what cannot be captured, with the place in the user's source."""
     recorder = Recorder(function.__name__.replace("<lambda>", "lambda"), by_identity())
     names = Parameters.of(function).names
-    leaves = [_leaf(recorder, part, name, i) for i, (part, name) in
-              enumerate(zip(_leaf_keys(bound.key), leaf_names(names, bound.key)))]
+    leaves = _leaves(recorder, bound, names)
     outer = [_input(recorder, part, f"outer_{i}", Outer(i)) for i, part in
              enumerate(part for _, key in snapshot.key for part in _leaf_keys((key,)))]
     tracer = Tracer(recorder, snapshot, outer)
@@ -82,9 +81,10 @@ def capture_kernel(function: FunctionType, bound: Bound, snapshot: Snapshot) -> 
                           span=recorder.span or recorder.last_span) from error
     returned = _Returned(recorder, bound)
     outputs = returned.output(value)
+    writes = tuple((source.index, returned.add(owner.node)) for source, owner in recorder.written.items())
     graph = recorder.builder.build(returned.results)
     inputs: tuple[InputSource, ...] = tuple(recorder.sources[param] for param in graph.params)
-    return Captured(graph, Interface(inputs, outputs, len(returned.results)))
+    return Captured(graph, Interface(inputs, outputs, len(returned.results), writes))
 
 
 def _call(function: FunctionType, tracer: Tracer, arguments: list[Any]) -> Any:
@@ -119,6 +119,15 @@ def _leaf_keys(key: Key) -> Iterator[Key]:
             yield part
         else:
             yield from _leaf_keys(tuple(child for _, child in children(part)))
+
+
+def _leaves(recorder: Recorder, bound: Bound, names: Sequence[str]) -> list[Any]:
+    """What stands for the call's arrays and numbers; the same array twice is the same stand-in twice."""
+    leaves: list[Any] = []
+    for i, (part, name) in enumerate(zip(_leaf_keys(bound.key), leaf_names(names, bound.key))):
+        first = bound.aliases[i] if bound.aliases else i
+        leaves.append(_leaf(recorder, part, name, i) if first == i else leaves[first])
+    return leaves
 
 
 def _leaf(recorder: Recorder, part: Key, name: str, index: int) -> Any:
@@ -206,10 +215,14 @@ class _Returned:
             return ViewOf(Result(self._result(owner)), self._steps(value.node, owner.node))
         return Computed(self._result(value), value.is_scalar)
 
+    def add(self, node: Node) -> int:
+        """One more result of the graph."""
+        self.results.append(node)
+        return len(self.results) - 1
+
     def _result(self, value: SymbolicArray) -> int:
         if id(value) not in self._index:
-            self._index[id(value)] = len(self.results)
-            self.results.append(value.node)
+            self._index[id(value)] = self.add(value.node)
         return self._index[id(value)]
 
     def _steps(self, node: Node, owner: Node) -> tuple[ViewStep, ...]:

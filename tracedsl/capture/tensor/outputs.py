@@ -99,11 +99,13 @@ Output = Computed | Same | ViewOf | Static | Host | Container
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """`inputs`: one for each parameter of the graph. `results`: how many the graph gives."""
+    """`inputs`: one for each parameter of the graph. `results`: how many the graph gives. `writes`: pairs of an
+    argument that is written in place (a leaf) and the result that it becomes."""
 
     inputs: tuple[InputSource, ...]
     outputs: Output
     results: int
+    writes: tuple[tuple[int, int], ...] = ()
 
     def gather(self, leaves: Sequence[Any], outer: Sequence[Any]) -> list[Any]:
         """The values of the graph's parameters for one call: arrays and numbers, as they came.
@@ -121,18 +123,24 @@ class Interface:
         return values
 
     def assemble(self, results: Sequence[np.ndarray[Any, Any]], leaves: Sequence[Any], outer: Sequence[Any]) -> Any:
-        """The function's result from the graph's results (arrays, also for scalars) and the call's inputs."""
+        """The function's result from the graph's results (arrays, also for scalars) and the call's inputs. Arguments
+        that are written take their results here, unless the result was written there at once."""
+        for leaf, index in self.writes:
+            if results[index] is not leaves[leaf]:
+                np.copyto(leaves[leaf], results[index])
         return _assemble(self.outputs, results, leaves, outer)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data. Raises `Unsupported` C014 for what has no form outside this process (a local class)."""
         return {"inputs": [_source_json(s) for s in self.inputs], "outputs": _output_json(self.outputs),
-                "results": self.results}
+                "results": self.results, "writes": [list(pair) for pair in self.writes]}
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Interface:
         """Raises KeyError, ValueError or TypeError for data that `to_json` did not make."""
-        return Interface(tuple(map(_source_from, data["inputs"])), _output_from(data["outputs"]), int(data["results"]))
+        writes = tuple((int(leaf), int(index)) for leaf, index in data["writes"])
+        return Interface(tuple(map(_source_from, data["inputs"])), _output_from(data["outputs"]), int(data["results"]),
+                         writes)
 
 
 # -- running ------------------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ class Recorder:
         self.sources: dict[Node, Any] = {}    # parameter of the graph -> where its value comes from
         self.names: dict[Any, str] = {}       # number that is an argument -> its name
         self.writes = 0                       # into parts of arrays
+        self.written: dict[Any, Any] = {}     # where an argument comes from -> what stands for it, if it is written
         self._count = 0
         self._known: dict[Node, Array | None] = {}
 

@@ -1,9 +1,9 @@
 """Writes into arrays: `y += x`, `y[1:-1] = x`, through views too.
 
 What holds here: nodes never change, symbolic arrays do. A write makes the new value of the array that owns the
-memory, put together from the old value and the written part, and every live view of that memory follows. Memory that
-came in from outside is not written. A reshape that NumPy might answer with a copy is refused once a write would tell
-the difference.
+memory, put together from the old value and the written part, and every live view of that memory follows. What an
+argument becomes is a result that goes into the caller's array; outer arrays are not written. A reshape that NumPy might
+answer with a copy is refused once a write would tell the difference.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from tracedsl.capture.tensor.arrays import SymbolicArray, operand
 from tracedsl.capture.tensor.elementwise import place, shape_of
+from tracedsl.capture.tensor.outputs import Outer
 from tracedsl.capture.tensor.recorder import Recorder
 from tracedsl.ir.graph import Node
 
@@ -55,9 +56,11 @@ def update(recorder: Recorder, array: SymbolicArray, node: Node) -> SymbolicArra
 def write(recorder: Recorder, target: SymbolicArray, node: Node) -> None:
     """All elements of `target`, which may be a view, become those of `node`, which has its dtype and shape."""
     owner = target.owner
+    if isinstance(owner.source, Outer):
+        recorder.refuse("C011", "an outer array is written in place", why="others would see it",
+                        hint="write `y = y + x` instead of `y += x`, or pass the array as an argument")
     if owner.source is not None:
-        recorder.refuse("C011", "an argument is written in place", why="the caller would see it",
-                        hint="write `y = y + x` instead of `y += x`, or copy the argument first")
+        recorder.written[owner.source] = owner
     for child in _path(target.node, owner.node):
         node = _undo(recorder, child, node)
     live = [view for view in (reference() for reference in owner.views) if view is not None]

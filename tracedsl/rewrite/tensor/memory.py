@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tracedsl.ir.dtypes import BYTES
-from tracedsl.ir.expr import Buffer
+from tracedsl.ir.expr import Buffer, Load, walk
 from tracedsl.ir.loops import LoopProgram, Nest
 from tracedsl.rewrite.tensor.lower import TaskProgram
 
@@ -47,6 +47,24 @@ def loop_program(program: TaskProgram, nests: Sequence[Nest]) -> LoopProgram:
     plan = plan_memory(program)
     return LoopProgram(program.name, program.params, program.results, program.temps, tuple(nests), plan.offsets,
                        plan.workspace)
+
+
+def may_overwrite(program: TaskProgram, param: Buffer, result: Buffer) -> bool:
+    """Whether `result` may lie in the memory of `param`: each element is read for the last time where it is written,
+    or in an earlier task."""
+    touching = [n for n, task in enumerate(program.tasks) if any(s.out.name == result.name for s in task.stages)]
+    if len(touching) > 1:
+        return False
+    for number, task in enumerate(program.tasks):
+        if touching and number < touching[0]:
+            continue
+        for stage in task.stages:
+            for load in walk(*(e for e in (stage.value, stage.finish) if e is not None)):
+                if isinstance(load, Load) and load.buffer.name == param.name and not (
+                        stage.out.name == result.name and load.index == stage.index
+                        and (load.buffer.shape, load.buffer.strides) == (stage.out.shape, stage.out.strides)):
+                    return False
+    return True
 
 
 def _size(buffer: Buffer) -> int:
