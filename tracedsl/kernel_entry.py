@@ -125,10 +125,9 @@ def _arguments(variant: Variant, parameters: Parameters, given: int, bound: Boun
         record = _record(part, mine, variant)
         if part[0] == "array" and isinstance(record, ArrayArgument):
             first = bound.aliases[leaf] if bound.aliases else leaf
-            record = RepeatedArgument(positions[first]) if first != leaf else \
-                replace(record, written=results.get(leaf))
             if first == leaf and leaf in results and record.strides is not None:
                 return None
+            record = replace(record, written=results.get(leaf)) if first == leaf else RepeatedArgument(positions[first])
         positions[leaf] = position
         if record is None:
             return None

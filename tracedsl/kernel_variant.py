@@ -60,7 +60,7 @@ class Report:
 @dataclass(frozen=True, eq=False)
 class Variant:
     """Machine code with the way in and out. `params` are the graph's parameters, `constants` further arrays that the
-    code reads, `results` what it writes. What goes into an argument may be written there at once if it is `in_place`."""
+    code reads, `results` what it writes. What goes into an argument is written there at once if it is `in_place`."""
 
     interface: Interface
     params: tuple[Layout, ...]
