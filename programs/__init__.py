@@ -35,10 +35,18 @@ if TYPE_CHECKING:
     from tracedsl.programs.fields import InputField as InputField
     from tracedsl.programs.fields import OutputField as OutputField
     from tracedsl.programs.lm import make_lm as LM  # noqa: F401 - the name that DSPy has
+    from tracedsl.programs.lm.accounts import BudgetExceeded as BudgetExceeded
+    from tracedsl.programs.lm.accounts import budget as budget
+    from tracedsl.programs.lm.accounts import track_usage as track_usage
     from tracedsl.programs.lm.base import LMError as LMError
     from tracedsl.programs.lm.base import LMRequest as LMRequest
     from tracedsl.programs.lm.base import LMResponse as LMResponse
     from tracedsl.programs.lm.base import Usage as Usage
+    from tracedsl.programs.lm.embedder import Embedder as Embedder
+    from tracedsl.programs.lm.limits import Limits as Limits
+    from tracedsl.programs.lm.prices import Price as Price
+    from tracedsl.programs.lm.recorded import RecordingLM as RecordingLM
+    from tracedsl.programs.lm.recorded import ReplayLM as ReplayLM
     from tracedsl.programs.lm.scripted import OracleLM as OracleLM
     from tracedsl.programs.lm.scripted import ScriptedLM as ScriptedLM
     from tracedsl.programs.metrics import answer_exact_match as answer_exact_match
@@ -67,7 +75,12 @@ else:
         "evaluate": "Evaluate EvaluationResult",
         "example": "Completions Example Prediction",
         "lm": "LM=make_lm",
+        "lm.accounts": "BudgetExceeded budget track_usage",
         "lm.base": "LMError LMRequest LMResponse Usage",
+        "lm.embedder": "Embedder",
+        "lm.limits": "Limits",
+        "lm.prices": "Price",
+        "lm.recorded": "RecordingLM ReplayLM",
         "lm.scripted": "OracleLM ScriptedLM",
         "metrics": "answer_exact_match exact_match",
         "modules.chain_of_thought": "ChainOfThought",

@@ -80,6 +80,21 @@ def running_loop() -> Any:
     return None if events is None else events._get_running_loop()
 
 
+def who_runs() -> Any:
+    """What runs here and could wait: the asyncio task, or the thread."""
+    if running_loop() is not None:
+        import asyncio
+
+        if (task := asyncio.current_task()) is not None:
+            return task
+    return threading.get_ident()
+
+
+def may_wait() -> bool:
+    """Whether waiting for others is safe here: not if it blocks an event loop that they may need to go on."""
+    return running_loop() is None or not current_io().blocking
+
+
 def drive(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end on this thread and return what it returns.
 

@@ -37,7 +37,6 @@ from tracedsl.diagnostics import TracedslError, Unsupported, nearest, warn
 from tracedsl.program_options import Options, Status
 from tracedsl.program_report import explain, show
 from tracedsl.program_tuning import (
-    BudgetSpent,
     Data,
     Tuning,
     data_digest,
@@ -48,6 +47,7 @@ from tracedsl.program_tuning import (
     visit_sites,
 )
 from tracedsl.programs.context import context, current_adapter, current_lm
+from tracedsl.programs.lm.accounts import BudgetExceeded
 from tracedsl.programs.lm.base import LMError
 from tracedsl.programs.modules.module import Module
 from tracedsl.programs.modules.predict import Predict
@@ -180,7 +180,7 @@ class Program(Module):
         """Find the call sites, let the teleprompter work, score both candidates, take over the better one."""
         data, budget = fitting(self._function, self._options), self._options.budget or Budget()
         student = self._copy()
-        student._options = replace(self._options, lm=None, adapter=None)    # they are in force already, perhaps metered
+        student._options = replace(self._options, lm=None, adapter=None)    # they are in force already
         with progress_display(f"compiling {self.__name__}", self._options.verbose) as tell, metered(budget):
             assert self._options.metric is not None
             tuning = Tuning(student, data, self._options.metric, self._options.teleprompter, key.digest,
@@ -189,7 +189,7 @@ class Program(Module):
                 visit_sites(student, data, tell)
                 self._sites = student._sites.copy()
                 outcome = tuning.run(tell)
-            except BudgetSpent as error:
+            except BudgetExceeded as error:
                 outcome = Outcome(None, (), error.limit)
         self._install(outcome, data)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from tracedsl.autotune import Budget, Exhaustive, Measurement, Outcome, Parameter, Point, Records, Space, Study, Trial
 from tracedsl.cache import digest
 from tracedsl.diagnostics import TracedslError, Unsupported
-from tracedsl.programs.context import context, current_lm
+from tracedsl.programs.context import current_lm
 from tracedsl.programs.evaluate import Evaluate, EvaluationError, EvaluationResult
-from tracedsl.programs.lm.base import LMError, LMRequest, LMResponse, Usage
+from tracedsl.programs.lm.accounts import BudgetExceeded, budget
+from tracedsl.programs.lm.base import LMError, Usage
 from tracedsl.programs.metrics import metric_name, score_of, takes_trace
 from tracedsl.programs.teleprompters.base import CompileError
 
@@ -133,7 +133,7 @@ class Tuning:
 
         try:
             return study.run(on_trial)
-        except BudgetSpent as error:
+        except BudgetExceeded as error:
             return Outcome(done[0] if done else None, tuple(done), error.limit)
 
     def _measurer(self, tell: Callable[[str], None]) -> Callable[[Point], Measurement]:
@@ -212,55 +212,10 @@ def score_text(measurement: Measurement) -> str:
     return f"{measurement.value:.1f} % (95 %: {low:.1f} to {high:.1f}; {examples} examples)"
 
 
-class BudgetSpent(LMError):
-    """The budget of a compilation allows no further call."""
-
-    limit: str = ""
-
-    @property
-    def concerns_one_request(self) -> bool:
-        return False
-
-
-class _Metered:
-    """A model that refuses calls when a compilation's budget is spent."""
-
-    def __init__(self, lm: Any, budget: Budget) -> None:
-        self._lm, self._budget = lm, budget
-        self._spent = {"calls": 0.0, "tokens": 0.0}
-        self._started = time.monotonic()
-        self._lock = threading.Lock()
-
-    async def acomplete(self, request: LMRequest) -> LMResponse:
-        with self._lock:
-            self._refuse()
-            self._spent["calls"] += 1
-        response: LMResponse = await self._lm.acomplete(request)
-        with self._lock:
-            self._spent["calls"] -= response.cached
-            self._spent["tokens"] += 0 if response.cached else response.usage.total_tokens
-        return response
-
-    def _refuse(self) -> None:
-        spent = {**self._spent, "seconds": time.monotonic() - self._started}
-        for limit, value in spent.items():
-            if value >= getattr(self._budget, limit):
-                error = BudgetSpent("P108", f"the budget of this compilation is spent: {value:.0f} {limit}",
-                                    hint="give @program(budget=...) more room")
-                error.limit = limit
-                raise error
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._lm, name)
-
-
 @contextmanager
-def metered(budget: Budget) -> Iterator[None]:
-    """Within this block the budget holds for each call of the model in force."""
-    if budget == Budget():
-        yield
-        return
-    with context(lm=_Metered(current_lm(), budget)):  # type: ignore[arg-type]
+def metered(limits: Budget) -> Iterator[None]:
+    """Within this block the budget of a compilation holds for each call."""
+    with budget(usd=limits.money, tokens=limits.tokens, calls=limits.calls, seconds=limits.seconds):
         yield
 
 

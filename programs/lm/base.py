@@ -25,7 +25,14 @@ Capability = Literal["tools", "images", "audio", "files", "reasoning", "logprobs
 
 
 class LMError(TracedslError, RuntimeError):
-    """A language model that cannot answer. The text never holds a credential."""
+    """A language model that cannot answer. The text never holds a credential.
+
+    `unbilled` is set where the endpoint refused before it worked, so that nothing was paid. `concerns_asker_alone` is
+    set where others who ask the same at the same time may well get an answer.
+    """
+
+    unbilled = False
+    concerns_asker_alone = False
 
     @property
     def concerns_one_request(self) -> bool:

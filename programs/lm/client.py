@@ -20,7 +20,17 @@ from typing import TYPE_CHECKING, Any
 
 from tracedsl.cache import Key, Store, digest
 from tracedsl.diagnostics import nearest
-from tracedsl.programs.driving import current_io, drive, drive_each
+from tracedsl.programs.driving import current_io, drive, drive_each, who_runs
+from tracedsl.programs.lm.accounts import (
+    Account,
+    Spent,
+    current_site,
+    most_used,
+    open_accounts,
+    out_of_time,
+    remaining_seconds,
+    used_by,
+)
 from tracedsl.programs.lm.answers import Answers
 from tracedsl.programs.lm.base import (
     REQUEST_SETTINGS,
@@ -34,11 +44,14 @@ from tracedsl.programs.lm.base import (
     Message,
     Usage,
 )
+from tracedsl.programs.lm.limits import Limiter, Limits, Pass, limiter_of
+from tracedsl.programs.lm.prices import Price
 
 if TYPE_CHECKING:
     from tracedsl.programs.adapters.base import Adapter
 
 _HISTORY_ENTRIES = 1000
+_LIKELY_ANSWER = 512
 _LONGEST_WAIT = 60.0
 
 
@@ -63,18 +76,24 @@ class LMClient:
         cache: whether repeatable requests are answered from memory and disk.
         cache_ttl: how many seconds a known answer counts; None: for ever.
         num_retries: how often a failure that may pass is tried again.
+        limits: what the endpoint allows; shared by all clients of an endpoint with the same limits.
+        price: what the model costs; None: what the price table says.
         store: where answers are kept; None is the user's cache folder.
         sleep: how to wait, in seconds; None: `time.sleep`, or asyncio's.
     """
 
     def __init__(self, model: str, *, temperature: float | None = 0.0, max_tokens: int | None = None,
-                 cache: bool = True, cache_ttl: float | None = None, num_retries: int = 3, store: Store | None = None,
+                 cache: bool = True, cache_ttl: float | None = None, num_retries: int = 3,
+                 limits: Limits | None = None, price: Price | None = None, store: Store | None = None,
                  sleep: Callable[[float], None] | None = None) -> None:
         self.model = model
         self.temperature = temperature
         self.max_tokens = max_tokens
         self.cache = cache
         self.num_retries = num_retries
+        self.price = price
+        self._limits = limits or Limits()
+        self._limiter: Limiter | None = None
         self._store = store if store is not None else Store()
         self._sleep = sleep
         self._lock = threading.Lock()
@@ -215,43 +234,135 @@ class LMClient:
     async def _ask(self, request: LMRequest) -> LMResponse:
         """Ask the model, again after failures that may pass."""
         for attempt in range(self.num_retries + 1):
+            held = await self._admit(request)
             try:
-                return await self._asend(request)
-            except LMTransientError as error:
+                response = await self._asend(request)
+            except BaseException as error:
+                if held is not None:
+                    held.failed(error)
+                if not isinstance(error, LMTransientError):
+                    raise
                 await self._wait_after(error, attempt)
+                continue
+            if held is not None:
+                held.answered(response)
+            return response
         raise AssertionError("unreachable")
 
     async def _stream(self, request: LMRequest) -> AsyncGenerator[LMChunk, None]:
         """As `_ask`, in pieces. What has been handed out cannot be taken back, so after it nothing is repeated."""
         for attempt in range(self.num_retries + 1):
-            begun = False
+            held, begun, response = await self._admit(request), False, None
             try:
                 async with aclosing(self._astream(request)) as pieces:
                     async for chunk in pieces:
-                        begun = True
+                        begun, response = True, chunk.response
                         yield chunk
-                return
-            except LMTransientError as error:
-                if begun:
+            except BaseException as error:
+                if held is not None:
+                    held.failed(error)
+                if begun or not isinstance(error, LMTransientError):
                     raise
                 await self._wait_after(error, attempt)
+                continue
+            if held is not None:
+                held.answered(response)
+            return
+
+    async def _admit(self, request: LMRequest) -> _Held | None:
+        """Reserve what a try can use and wait for its turn; None if there is nothing to keep to."""
+        limiter = self._limiter
+        if limiter is None:
+            limiter = self._limiter = limiter_of(self.identity, self._limits)
+        accounts = open_accounts()
+        if not accounts and limiter.open:
+            return None
+        price = self.price
+        most = most_used(request, price, None)
+        site = current_site() if accounts else ""
+        held = _Held(limiter, accounts, most, site, self.model, price)
+        await held.reserve()
+        try:
+            likely = most.prompt_tokens // 4 + (request.n * (request.max_tokens or _LIKELY_ANSWER))
+            held.slot = await limiter.enter(likely, self._pause)
+            held.check_time()
+        except BaseException:
+            held.give_back()
+            raise
+        return held
 
     async def _wait_after(self, error: LMTransientError, attempt: int) -> None:
-        """Wait 0.5, 1, 2, ... seconds, or as long as the endpoint says, with a random part so that many callers do not
-        come back at once; raises the error if there is no next time."""
+        """Wait 0.5, 1, 2, ... seconds with a random part, or let nobody call for as long as the endpoint says; raises
+        the error if there is no next time."""
         asked = error.retry_after
         wait = 0.5 * 2**attempt * random.uniform(0.5, 1.0) if asked is None else asked
         if attempt == self.num_retries or wait > _LONGEST_WAIT:
             raise error
-        if self._sleep is not None:
-            await current_io().call(self._sleep, wait)
+        if asked is not None and self._limiter is not None:
+            self._limiter.pause(asked)
         else:
-            await current_io().sleep(wait)
+            await self._pause(wait)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait; raises `BudgetExceeded` at once if the time is not left."""
+        if seconds > remaining_seconds():
+            raise out_of_time(seconds)
+        if self._sleep is not None:
+            await current_io().call(self._sleep, seconds)
+        else:
+            await current_io().sleep(seconds)
 
     def _book(self, request: LMRequest, response: LMResponse, seconds: float) -> None:
+        if response.cached:
+            for account in open_accounts():
+                account.note_cached(current_site(), self.model)
         with self._lock:
             self._usage += response.usage
             self._history.append(HistoryEntry(request, response, seconds, time.time()))
+
+
+class _Held:
+    """What one try holds: reservations in the accounts, and a slot of the endpoint."""
+
+    def __init__(self, limiter: Limiter, accounts: tuple[Account, ...], most: Spent, site: str, model: str,
+                 price: Price | None) -> None:
+        self.slot: Pass | None = None
+        self._who = who_runs()
+        self._limiter, self._accounts, self._most, self._price = limiter, accounts, most, price
+        self._site, self._model = site, model
+
+    async def reserve(self) -> None:
+        """In all accounts or none."""
+        done: list[Account] = []
+        try:
+            for account in self._accounts:
+                await account.reserve(self._most, self._who)
+                done.append(account)
+        except BaseException:
+            for account in done:
+                account.settle(self._most, Spent(), self._who, self._site, self._model)
+            raise
+
+    def check_time(self) -> None:
+        """Raise if the time ran out while the call waited for its turn."""
+        if self._accounts and remaining_seconds() <= 0:
+            raise out_of_time(0.0)
+
+    def answered(self, response: LMResponse | None) -> None:
+        self._settle(self._most if response is None else used_by(response, self._price))
+
+    def failed(self, error: BaseException) -> None:
+        """What was refused used nothing; of everything else nobody knows, so it counts in full."""
+        self._settle(Spent() if getattr(error, "unbilled", False) else self._most)
+
+    def give_back(self) -> None:
+        self._settle(Spent())
+
+    def _settle(self, used: Spent) -> None:
+        for account in self._accounts:
+            account.settle(self._most, used, self._who, self._site, self._model)
+        if self.slot is not None:
+            self._limiter.leave(self.slot, used.tokens)
 
 
 def _in_one_piece(response: LMResponse) -> Iterator[LMChunk]:

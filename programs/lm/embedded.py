@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tracedsl.programs.lm import models
 from tracedsl.programs.lm.base import Constraint, LMError, LMRequest, LMResponse, Usage
 from tracedsl.programs.lm.client import LMClient
+from tracedsl.programs.lm.prices import FREE
 from tracedsl.programs.lm.wire import chat_message
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class EmbeddedLM(LMClient):
     def __init__(self, model: str, *, n_ctx: int | None = None, threads: int | None = None, slots: int = 1,
                  constrained: bool = True, progress: models.Progress | None = None, max_tokens: int = DEFAULT_TOKENS,
                  **settings: Any) -> None:
-        super().__init__(model, max_tokens=max_tokens, **settings)
+        super().__init__(model, max_tokens=max_tokens, **{"price": FREE, **settings})
         self._info = None if model.endswith(".gguf") else models.model_info(model)
         self._n_ctx = n_ctx or (self._info.context if self._info else 4096)
         self._threads = threads or max(1, _cores() - 1)

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from tracedsl.programs.lm.base import Constraint, LMError, LMRequest, LMResponse, LMTransientError, Usage
 from tracedsl.programs.lm.client import LMClient
+from tracedsl.programs.lm.prices import price_of
 from tracedsl.programs.lm.wire import chat_message
 
 DEFAULT_BASE = "https://api.openai.com/v1"
@@ -65,6 +66,7 @@ class OpenAILM(LMClient):
                  structured: bool | None = None, **settings: Any) -> None:
         self._reasoning = bool(_REASONING.match(model))
         settings.setdefault("temperature", None if self._reasoning else 0.0)
+        settings["price"] = settings.get("price") or price_of(model)
         super().__init__(model, **settings)
         self._base = checked_base(api_base or os.environ.get("OPENAI_BASE_URL") or DEFAULT_BASE)
         self._secret = Secret(api_key or os.environ.get("OPENAI_API_KEY") or "")

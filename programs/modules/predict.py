@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Self
 from tracedsl.cache import digest
 from tracedsl.diagnostics import TracedslError, nearest
 from tracedsl.programs.adapters.base import Adapter, AdapterParseError
-from tracedsl.programs.context import chunk_sink, current_adapter, current_lm, record_call
+from tracedsl.programs.context import ChunkSink, chunk_sink, current_adapter, current_lm, record_call
 from tracedsl.programs.driving import drive
 from tracedsl.programs.example import Example, Prediction
+from tracedsl.programs.lm.accounts import call_site, open_accounts
 from tracedsl.programs.lm.base import LM, REQUEST_SETTINGS, LMRequest, LMResponse, Message, Usage
 from tracedsl.programs.modules.module import Module, Parameter
 from tracedsl.programs.signature import make_signature
@@ -129,10 +130,15 @@ class Predict(Module, Parameter):
                 raise second from first
 
     async def _ask(self, call: PreparedCall) -> LMResponse:
-        """The response; whoever listens to the chunks of this context (`context.listen_to_chunks`) gets them."""
+        """The response, booked under the name of this predictor."""
         sink = chunk_sink()
-        if sink is None:
-            return await call.lm.acomplete(call.request)
+        if not open_accounts():
+            return await (call.lm.acomplete(call.request) if sink is None else self._listened(call, sink))
+        with call_site(call.signature.signature):
+            return await (call.lm.acomplete(call.request) if sink is None else self._listened(call, sink))
+
+    async def _listened(self, call: PreparedCall, sink: ChunkSink) -> LMResponse:
+        """The response; whoever listens to the pieces of answers gets them as they come."""
         response: LMResponse | None = None
         async with aclosing(call.lm.astream(call.request)) as chunks:
             async for chunk in chunks:

@@ -55,7 +55,7 @@ def test_too_many_requests_waits_as_long_as_told(endpoint: Any) -> None:
     waits = Waits()
     lm = client(endpoint, waits)
     assert lm(prompt="hello") == ["done"]
-    assert waits[0] == 7.0 and 0.5 <= waits[1] <= 1.0
+    assert 7.0 <= waits[0] <= 7.7 and 0.5 <= waits[1] <= 1.0
     assert len(endpoint.requests) == 3
 
 

@@ -20,6 +20,7 @@ from tracedsl.cache import digest
 from tracedsl.capture.language.handles import Call, Owner, finished
 from tracedsl.diagnostics import Span
 from tracedsl.programs.context import record_call
+from tracedsl.programs.lm.accounts import call_site
 from tracedsl.programs.lm.base import LMRequest, LMResponse, Usage
 from tracedsl.programs.modules.chain_of_thought import ChainOfThought
 from tracedsl.programs.modules.module import Module, SavedProgramError
@@ -91,7 +92,8 @@ class ModelCall(Call):
             self.how, self.answers = "shared", twin.answers
             return copy.deepcopy(twin.value)
         line = _Line(prepared.lm, self._pinned, self.answers)
-        prediction = self.predictor.execute(replace(prepared, lm=line))
+        with call_site(self.site, complete=True):
+            prediction = self.predictor.execute(replace(prepared, lm=line))
         if self.answers and not line.asked:
             self.how = "folded"
         return prediction
