@@ -33,9 +33,10 @@ from benchmarks.kernels.workloads import chosen
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path, dir_okay=False), help="Draw ratios and roofline.")
 @click.option("--tune", type=int, default=0, help="Schedules to measure a task on our first call.")
 @click.option("--target", default="cpu", show_default=True, help="Our target.")
+@click.option("--fresh-pages", is_flag=True, help="Leave malloc as it is: large results in pages that are new.")
 @click.option("--list", "list_only", is_flag=True, help="List the workloads.")
 def main(only: str, peers: str, threads: int, rounds: int, box: float, json_file: Path | None, again: bool,
-         plot_file: Path | None, tune: int, target: str, list_only: bool) -> None:
+         plot_file: Path | None, tune: int, target: str, fresh_pages: bool, list_only: bool) -> None:
     """tracedsl beside every peer: interleaved, checked, against the machine's limits."""
     console = Console() if sys.stdout.isatty() else Console(width=180)
     workloads = chosen(only)
@@ -49,7 +50,8 @@ def main(only: str, peers: str, threads: int, rounds: int, box: float, json_file
     if unknown := set(wanted) - set(PEERS):
         raise click.UsageError(f"no such peer: {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    run = _Run(console, threads or _cores(), rounds, box, {"BENCHMARK_TUNE": str(tune), "BENCHMARK_TARGET": target})
+    run = _Run(console, threads or _cores(), rounds, box, {"BENCHMARK_TUNE": str(tune), "BENCHMARK_TARGET": target},
+               fresh_pages)
     report = run.measure(workloads, wanted, json_file, again)
     rows = [r for w in workloads for r in report.rows if r.workload == w.name and r.threads == run.threads]
     if rows:
@@ -65,9 +67,10 @@ def main(only: str, peers: str, threads: int, rounds: int, box: float, json_file
 class _Run:
     """One run of the command."""
 
-    def __init__(self, console: Console, threads: int, rounds: int, box: float, extra: dict[str, str]) -> None:
+    def __init__(self, console: Console, threads: int, rounds: int, box: float, extra: dict[str, str],
+                 fresh_pages: bool) -> None:
         self.console, self.threads, self.rounds, self.box = console, threads, rounds, box
-        self._extra = extra
+        self._extra, self._fresh_pages = extra, fresh_pages
 
     def measure(self, workloads: list[Any], wanted: list[str], json_file: Path | None, again: bool) -> Report:
         """Everything that is wanted and not in the file yet. Ctrl-C ends it early; what was measured stays."""
@@ -101,7 +104,7 @@ class _Run:
     def _start(self, wanted: list[str], stack: ExitStack) -> list[Contender]:
         found = []
         for peer in wanted:
-            contender = Contender(peer, self.threads, self._extra)
+            contender = Contender(peer, self.threads, self._extra, self._fresh_pages)
             stack.callback(contender.close)
             try:
                 with self.console.status(f"starting {peer}"):
@@ -134,7 +137,8 @@ class _Run:
         """A digest of the compiler: rows of another one are measured again."""
         from tracedsl.cache import code_digest, digest
 
-        return digest(code_digest(ROOT / "tracedsl"), code_digest(ROOT / "hw"), *sorted(self._extra.values()))[:12]
+        return digest(code_digest(ROOT / "tracedsl"), code_digest(ROOT / "hw"), *sorted(self._extra.values()),
+                      str(self._fresh_pages))[:12]
 
     def _tell(self, progress: Progress, row: Row) -> None:
         ratio, best = row.ratio(), row.best()

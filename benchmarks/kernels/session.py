@@ -25,14 +25,18 @@ class Failed(Exception):
     """A contender could not do what it was asked to."""
 
 
-def environment(threads: int, extra: Mapping[str, str]) -> dict[str, str]:
-    """The environment of every contender: as many threads for all; nothing that tells OpenBLAS which CPU this is."""
+def environment(threads: int, extra: Mapping[str, str], fresh_pages: bool = False) -> dict[str, str]:
+    """The environment of every contender: as many threads for all; nothing that tells OpenBLAS which CPU this is; a
+    malloc that keeps what it has (else whether a result of some MB comes in pages that are there already is a matter
+    of chance, and decides its time), unless `fresh_pages`."""
     env = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
     count = str(threads)
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "NUMEXPR_NUM_THREADS",
              "NUMEXPR_MAX_THREADS", "TVM_NUM_THREADS", "NPROC")
     env.update(dict.fromkeys(names, count))
     env.update({"JAX_PLATFORMS": "cpu", "TORCHINDUCTOR_COMPILE_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"})
+    if not fresh_pages:
+        env.update({"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)})
     if threads == 1:
         env["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     folder = Path(tempfile.gettempdir()) / f"tracedsl-benchmarks-{os.getuid()}"
@@ -56,8 +60,9 @@ def _cores(count: int) -> Iterator[None]:
 class Contender:
     """One peer in its own process."""
 
-    def __init__(self, peer: str, threads: int, extra: Mapping[str, str] | None = None) -> None:
-        self.peer, self.threads, self._extra = peer, threads, dict(extra or {})
+    def __init__(self, peer: str, threads: int, extra: Mapping[str, str] | None = None,
+                 fresh_pages: bool = False) -> None:
+        self.peer, self.threads, self._environment = peer, threads, environment(threads, extra or {}, fresh_pages)
         self.version = ""
         self._log = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 - open as long as the process lives
         self._process: subprocess.Popen[bytes] | None = None
@@ -68,7 +73,7 @@ class Contender:
         with _cores(self.threads):
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.kernels.worker", self.peer, str(self.threads), str(theirs.fileno())],
-                cwd=ROOT, env=environment(self.threads, self._extra), pass_fds=[theirs.fileno()],
+                cwd=ROOT, env=self._environment, pass_fds=[theirs.fileno()],
                 start_new_session=True, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
         theirs.close()
         self.version = self._answer(120)["version"]
