@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tracedsl.programs.adapters.baml import BAMLAdapter as BAMLAdapter
     from tracedsl.programs.adapters.base import Adapter as Adapter
     from tracedsl.programs.adapters.base import AdapterParseError as AdapterParseError
     from tracedsl.programs.adapters.chat import ChatAdapter as ChatAdapter
     from tracedsl.programs.adapters.json import JSONAdapter as JSONAdapter
     from tracedsl.programs.adapters.plain import PlainAdapter as PlainAdapter
+    from tracedsl.programs.adapters.xml import XMLAdapter as XMLAdapter
     from tracedsl.programs.context import TraceStep as TraceStep
     from tracedsl.programs.context import configure as configure
     from tracedsl.programs.context import context as context
@@ -68,9 +70,11 @@ else:
 
     make_lazy(__name__, {
         "adapters.base": "Adapter AdapterParseError",
+        "adapters.baml": "BAMLAdapter",
         "adapters.chat": "ChatAdapter",
         "adapters.json": "JSONAdapter",
         "adapters.plain": "PlainAdapter",
+        "adapters.xml": "XMLAdapter",
         "context": "TraceStep configure context current_lm trace_calls",
         "evaluate": "Evaluate EvaluationResult",
         "example": "Completions Example Prediction",

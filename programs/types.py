@@ -35,7 +35,7 @@ _NAMES: Mapping[str, Any] = types.MappingProxyType({
 _FIELD_TYPES: Mapping[str, str] = types.MappingProxyType({
     "Image": "field_types.media", "Audio": "field_types.media", "File": "field_types.media",
     "History": "field_types.history", "Code": "field_types.text", "Reasoning": "field_types.text",
-    "Tool": "tools.tool", "ToolCalls": "tools.tool",
+    "Tool": "tools.tool", "ToolCalls": "tools.calls",
 })
 _MODULES: Mapping[str, Any] = types.MappingProxyType({
     "datetime": {"date": datetime.date, "datetime": datetime.datetime, "time": datetime.time,

@@ -1,26 +1,29 @@
 """What an adapter is: it turns a signature, demonstrations and inputs into messages, and an answer back into values.
 
 What holds here: formatting is pure, so the same call always gives the same request. Parsing either gives a value of the
-declared type for every output field, or raises `AdapterParseError` with the raw answer, the field and the reason.
-Values are written in one way (`format_value`), by every adapter.
+declared type for every output field, or raises `AdapterParseError` with the raw answer, the field and the reason. What
+depends on the signature alone is prepared once and kept with it (`Signature.memo`).
 """
 
 from __future__ import annotations
 
-import enum
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from tracedsl.diagnostics import TracedslError
-from tracedsl.programs.adapters.values import parse_value
+from tracedsl.programs.adapters.cleaning import EndlessThought, cleaned, is_placeholder, is_refusal
+from tracedsl.programs.adapters.shapes import Found, elsewhere
+from tracedsl.programs.adapters.values import Reader, coerce, reader
+from tracedsl.programs.adapters.writing import Slot, fill
+from tracedsl.programs.fields import MISSING
 from tracedsl.programs.lm.base import Message
-from tracedsl.programs.types import to_json
 
 if TYPE_CHECKING:
+    from tracedsl.programs.adapters.streams import FieldStream
     from tracedsl.programs.fields import Field
-    from tracedsl.programs.lm.base import Constraint, ResponseFormat
+    from tracedsl.programs.lm.base import Constraint, Part, ResponseFormat
     from tracedsl.programs.signature import Signature
 
 NOT_SUPPLIED = "Not supplied for this example."
@@ -28,7 +31,8 @@ NOT_SUPPLIED = "Not supplied for this example."
 
 @runtime_checkable
 class Adapter(Protocol):
-    """A prompt layout. `name` goes into cache keys and artefacts."""
+    """A prompt layout. `name` goes into cache keys and artefacts. `TextAdapter` is the base that ours share; an adapter
+    that also has `stream` (as there) hands out fields while they are written."""
 
     @property
     def name(self) -> str:
@@ -65,107 +69,152 @@ class AdapterParseError(TracedslError, ValueError):
         return error
 
 
-def format_value(value: Any) -> str:
-    """A value as the text that stands in a prompt: strings as they are, lists of strings one a line, the rest JSON."""
-    if isinstance(value, str) and not isinstance(value, enum.Enum):
-        return value
-    if value is None or isinstance(value, bool):
-        return str(value)
-    if isinstance(value, enum.Enum):
-        return str(value.value)
-    plain = to_json(value)
-    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+@dataclass(frozen=True)
+class Layout:
+    """All of a prompt that depends on the signature alone: the system's text, how a question and how an answer is
+    written, and which input is an earlier conversation."""
+
+    system: str
+    ask: tuple[Slot, ...]
+    answer: tuple[Slot, ...]
+    between: str = "\n\n"
+    end: str = ""
+    history: str | None = None
 
 
-def format_input(value: Any) -> str:
-    """As `format_value`, with lists of texts numbered, one a line."""
-    if isinstance(value, (list, tuple)) and value and all(isinstance(v, str) for v in value):
-        return "\n".join(f"[{i}] {v}" for i, v in enumerate(value, 1))
-    return format_value(value)
+class _Output(NamedTuple):
+    name: str
+    field: Field
+    read: Reader
 
 
-def type_hint(field: Field) -> str:
-    """What to tell the model about a field's type; empty for plain text."""
-    import types
-    from typing import Literal, Union, get_args, get_origin
+class TextAdapter(ABC):
+    """Base of the adapters: a subclass says how a signature is laid out, where the outputs stand in an answer, and how
+    they come one piece after the other."""
 
-    annotation = field.type
-    origin = get_origin(annotation)
-    if annotation is str or annotation is Any:
-        return ""
-    if origin is Literal:
-        return "one of: " + ", ".join(map(str, get_args(annotation)))
-    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
-        return "one of: " + ", ".join(str(m.value) for m in annotation)
-    names = {int: "an integer", float: "a number", bool: "True or False"}
-    if annotation in names:
-        return names[annotation]
-    if origin in (Union, types.UnionType) or (origin is None and not hasattr(annotation, "model_json_schema")):
-        return field.type_name
-    from tracedsl.programs.types import json_schema
+    name: str
 
-    if origin is list and get_args(annotation) in ((str,), (int,), (float,)):
-        return f"JSON, {field.type_name}"
-    return "JSON, schema " + json.dumps(json_schema(annotation), ensure_ascii=False)
+    @abstractmethod
+    def layout(self, signature: type[Signature]) -> Layout:
+        """The fixed part of the prompts; asked for once a signature."""
+
+    @abstractmethod
+    def find(self, signature: type[Signature], text: str) -> Found:
+        """The outputs in an answer, as text or JSON; raises `ValueError` with a reason if it is not of this layout."""
+
+    @abstractmethod
+    def stream(self, signature: type[Signature]) -> FieldStream:
+        """A reader of answers that come in pieces."""
+
+    def response_format(self, signature: type[Signature],
+                        constraints: frozenset[Constraint]) -> ResponseFormat | None:
+        return None
+
+    def format(self, signature: type[Signature], demos: Sequence[Mapping[str, Any]],
+               inputs: Mapping[str, Any]) -> list[Message]:
+        layout = signature.memo((type(self), self), self.layout)
+        messages = [Message("system", layout.system)]
+        for demo in usable_demos(signature, demos):
+            self._turn(layout, signature, demo, messages)
+        if layout.history is not None:
+            for turn in history_turns(inputs.get(layout.history)):
+                self._turn(layout, signature, turn, messages)
+        messages.append(Message("user", fill(layout.ask, inputs, layout.between)))
+        return messages
+
+    def _turn(self, layout: Layout, signature: type[Signature], values: Mapping[str, Any],
+              messages: list[Message]) -> None:
+        """A question and its answer."""
+        messages.append(Message("user", fill(layout.ask, values, layout.between)))
+        messages.append(Message("assistant", self.answer(layout, signature, values)))
+
+    def answer(self, layout: Layout, signature: type[Signature], values: Mapping[str, Any]) -> str | tuple[Part, ...]:
+        """The outputs of an example as the model should write them."""
+        text = fill(layout.answer, values, layout.between)
+        return text + layout.end if isinstance(text, str) else text
+
+    def parse(self, signature: type[Signature], text: str) -> dict[str, Any]:
+        try:
+            shown, thought = cleaned(text, signature.memo("output set", _output_set))
+        except EndlessThought as error:
+            raise AdapterParseError.of(self.name, signature, text, None, str(error)) from None
+        try:
+            found, reason = self.find(signature, shown), "it is not in the layout that was asked for"
+        except ValueError as error:
+            found, reason = {}, str(error)
+        found = found or elsewhere(signature, shown) or self.unmarked(signature, shown)
+        outputs = signature.memo("outputs", _outputs)
+        if not found and outputs:
+            raise AdapterParseError.of(self.name, signature, text, None, reason)
+        return {output.name: self._read(signature, text, output, found, thought) for output in outputs}
+
+    def unmarked(self, signature: type[Signature], text: str) -> Found:
+        """The only output, written without anything around it."""
+        return only_output(signature, text)
+
+    def _read(self, signature: type[Signature], text: str, output: _Output, found: Found, thought: str) -> Any:
+        name, field, read = output
+        raw = found.get(name)
+        if raw is None:
+            if field.role == "reasoning" and thought:
+                return field.type(thought)
+            if field.default is not MISSING:
+                return field.default
+            raise AdapterParseError.of(self.name, signature, text, name, "it is not in the answer")
+        try:
+            if isinstance(raw, str):
+                if is_placeholder(name, field.title, raw):
+                    raise ValueError("the model repeated the form instead of filling it in")
+                return read(raw)
+            return coerce(field.checked_type, raw.value)
+        except RecursionError:
+            reason = "it nests too deeply"
+        except ValueError as error:
+            reason = str(error)
+        raise AdapterParseError.of(self.name, signature, text, name, reason)
 
 
-def field_lines(fields: Iterable[Field]) -> list[str]:
-    """`- name (type): description` for each field that has something to say."""
-    lines = []
-    for f in fields:
-        hint = type_hint(f) if f.kind == "output" else ""
-        if hint or f.desc:
-            lines.append(f"- {f.name}{f' ({hint})' if hint else ''}{f': {f.desc}' if f.desc else ''}")
-    return lines
+def _output_set(signature: type[Signature]) -> frozenset[str]:
+    return frozenset(name.casefold() for name in signature.output_fields)
+
+
+def _outputs(signature: type[Signature]) -> tuple[_Output, ...]:
+    return tuple(_Output(n, f, reader(f.checked_type)) for n, f in signature.output_fields.items())
+
+
+def only_output(signature: type[Signature], text: str) -> Found:
+    """The whole text as the only output, unless it declines to answer."""
+    outputs = list(signature.output_fields.values())
+    if len(outputs) != 1 or not text.strip() or (outputs[0].type is str and is_refusal(text)):
+        return {}
+    return {outputs[0].name: text.strip()}
 
 
 def usable_demos(signature: type[Signature], demos: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Demonstrations with at least one input and one output, the incomplete ones first, as in DSPy: what stands nearest
     to the question is imitated most."""
-    inputs, outputs = signature.input_fields, signature.output_fields
-    usable = [d for d in demos if any(n in d for n in inputs) and any(n in d for n in outputs)]
-    return sorted(usable, key=lambda d: all(n in d for n in signature.fields))
+    if not demos:
+        return []
+    inputs, outputs = signature.input_fields.keys(), signature.output_fields.keys()
+    usable = [d for d in demos if not inputs.isdisjoint(d) and not outputs.isdisjoint(d)]
+    names = signature.fields.keys()
+    return sorted(usable, key=lambda d: all(name in d for name in names))
 
 
-Say = Callable[[Mapping[str, Any]], str]
+def history_turns(history: Any) -> list[Mapping[str, Any]]:
+    """The messages of an earlier conversation, whatever it is held in."""
+    if history is None:
+        return []
+    messages = history.get("messages", []) if isinstance(history, Mapping) else getattr(history, "messages", history)
+    return list(messages)
 
 
-def conversation(system: str, demos: Iterable[Mapping[str, Any]], inputs: Mapping[str, Any], *, ask: Say,
-                 answer: Say) -> list[Message]:
-    """The messages of every layout: the system's text, a question and its answer for each demonstration, the question.
-    `ask` writes the inputs of an example, `answer` its outputs."""
-    turns = [message for demo in demos
-             for message in (Message("user", ask(demo)), Message("assistant", answer(demo)))]
-    return [Message("system", system), *turns, Message("user", ask(inputs))]
+def history_field(signature: type[Signature]) -> str | None:
+    """The input that is an earlier conversation."""
+    return next((n for n, f in signature.input_fields.items() if f.role == "history"), None)
 
 
-def parse_fields(adapter: str, signature: type[Signature], text: str, found: Mapping[str, str]) -> dict[str, Any]:
-    """Each output from its piece of text."""
-    values = {}
-    for name, field in signature.output_fields.items():
-        if name not in found:
-            raise AdapterParseError.of(adapter, signature, text, name, "it is not in the answer")
-        try:
-            values[name] = parse_value(field.type, found[name])
-        except ValueError as error:
-            raise AdapterParseError.of(adapter, signature, text, name, str(error)) from None
-    return values
+def asked(signature: type[Signature]) -> list[Field]:
+    """The inputs that stand in a question."""
+    return [f for f in signature.input_fields.values() if f.role != "history"]
 
-
-def match_name(header: str, signature: type[Signature]) -> str | None:
-    """The output that a header means, whatever its case, spaces, dashes or emphasis."""
-    return _names(signature).get(_fold(header))
-
-
-@lru_cache(maxsize=256)
-def _names(signature: type[Signature]) -> Mapping[str, str]:
-    """Folded names and titles of the outputs; a name wins over a later one's title."""
-    names: dict[str, str] = {}
-    for name, field in signature.output_fields.items():
-        names.setdefault(_fold(name), name)
-        names.setdefault(_fold(field.title), name)
-    return names
-
-
-def _fold(name: str) -> str:
-    return "".join(c for c in name.casefold() if c.isalnum())

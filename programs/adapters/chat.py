@@ -1,55 +1,48 @@
 """The chat layout of DSPy: every field under a `[[ ## name ## ]]` marker.
 
-What holds here: formatting is pure; parsing accepts markers in any case and spacing, and the first of repeated ones.
+What holds here: parsing accepts markers in any case and spacing, and the first of repeated ones.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tracedsl.programs.adapters.base import (
-    NOT_SUPPLIED,
-    AdapterParseError,
-    conversation,
-    field_lines,
-    format_input,
-    format_value,
-    match_name,
-    parse_fields,
-    usable_demos,
-)
-from tracedsl.programs.lm.base import Constraint, Message, ResponseFormat
+from tracedsl.programs.adapters.base import NOT_SUPPLIED, Layout, TextAdapter, asked, history_field, only_output
+from tracedsl.programs.adapters.shapes import Found, marked
+from tracedsl.programs.adapters.streams import FieldStream, MarkStream
+from tracedsl.programs.adapters.writing import Slot, field_lines, written
+from tracedsl.programs.lm.base import Constraint, ResponseFormat
 
 if TYPE_CHECKING:
+    from tracedsl.programs.fields import Field
     from tracedsl.programs.signature import Signature
 
-_HEADER = re.compile(r"^[ \t>*]*(?:\[\[[ \t]*)?##[ \t]*([\w -]+?)[ \t]*##[ \t]*(?:\]\])?[*]*[ \t]*:?", re.MULTILINE)
+_END = "[[ ## completed ## ]]"
 
 
 @dataclass(frozen=True)
-class ChatAdapter:
+class ChatAdapter(TextAdapter):
     """`[[ ## field ## ]]` markers; suits large models, and free text of many lines."""
 
     name: str = "chat"
 
-    def format(self, signature: type[Signature], demos: Sequence[Mapping[str, Any]],
-               inputs: Mapping[str, Any]) -> list[Message]:
-        return conversation(_system(signature), usable_demos(signature, demos), inputs,
-                            ask=partial(self._user, signature), answer=partial(self._assistant, signature))
+    def layout(self, signature: type[Signature]) -> Layout:
+        return Layout(_system(signature), tuple(map(_slot, asked(signature))),
+                      tuple(map(_slot, signature.output_fields.values())), end=f"\n\n{_END}",
+                      history=history_field(signature))
 
-    def parse(self, signature: type[Signature], text: str) -> dict[str, Any]:
-        found = self._sections(signature, text)
+    def find(self, signature: type[Signature], text: str) -> Found:
+        found = marked(signature, text)
         if not found:
-            outputs = list(signature.output_fields)
-            if len(outputs) == 1 and text.strip() and "[[" not in text:
-                found = {outputs[0]: text}  # the only answer, without its marker
-            else:
-                raise AdapterParseError.of(self.name, signature, text, None, "it has no [[ ## name ## ]] markers")
-        return parse_fields(self.name, signature, text, found)
+            raise ValueError("it has no [[ ## name ## ]] markers")
+        return found
+
+    def unmarked(self, signature: type[Signature], text: str) -> Found:
+        return only_output(signature, text) if "[[" not in text else {}
+
+    def stream(self, signature: type[Signature]) -> FieldStream:
+        return MarkStream(signature)
 
     def response_format(self, signature: type[Signature],
                         constraints: frozenset[Constraint]) -> ResponseFormat | None:
@@ -57,33 +50,18 @@ class ChatAdapter:
             return None
         from tracedsl.programs.adapters.grammar import chat_grammar
 
-        return ResponseFormat("grammar", chat_grammar(signature))
-
-    def _user(self, signature: type[Signature], values: Mapping[str, Any]) -> str:
-        return "\n\n".join(f"[[ ## {name} ## ]]\n{format_input(values[name]) if name in values else NOT_SUPPLIED}"
-                           for name in signature.input_fields)
-
-    def _assistant(self, signature: type[Signature], values: Mapping[str, Any]) -> str:
-        parts = [f"[[ ## {name} ## ]]\n{format_value(values[name]) if name in values else NOT_SUPPLIED}"
-                 for name in signature.output_fields]
-        return "\n\n".join([*parts, "[[ ## completed ## ]]"])
-
-    def _sections(self, signature: type[Signature], text: str) -> dict[str, str]:
-        """The text under each marker; unknown markers end a section too."""
-        marks = list(_HEADER.finditer(text))
-        found: dict[str, str] = {}
-        for i, mark in enumerate(marks):
-            end = marks[i + 1].start() if i + 1 < len(marks) else len(text)
-            name = match_name(mark.group(1), signature)
-            if name is not None and name not in found:
-                found[name] = text[mark.end():end].strip()
-        return found
+        return signature.memo("chat grammar", lambda s: ResponseFormat("grammar", chat_grammar(s)))
 
 
-@lru_cache(maxsize=256)
+def _slot(field: Field) -> Slot:
+    return Slot(field.name, f"[[ ## {field.name} ## ]]\n", written(field), missing=NOT_SUPPLIED)
+
+
 def _system(signature: type[Signature]) -> str:
     lines = [signature.instructions]
     if described := field_lines(signature.fields.values()):
         lines += ["", "Fields:", *described]
+    if not signature.output_fields:
+        return "\n".join(lines)
     shape = "\n\n".join(f"[[ ## {name} ## ]]\n{{{name}}}" for name in signature.output_fields)
-    return "\n".join([*lines, "", "Answer in exactly this form:", "", shape, "", "[[ ## completed ## ]]"])
+    return "\n".join([*lines, "", "Answer in exactly this form:", "", shape, "", _END])

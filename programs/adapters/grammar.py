@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tracedsl.programs.types import json_schema
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 _BASE = r'''
 line ::= [^\n \t] [^\n]*
 text ::= ([^\[] | "[" [^\[])+
+content ::= ([^<\n] | "<" [^/<\n] | "\n" [^<])+
 string ::= "\"" ([^"\\\x00-\x1F] | "\\" ["\\/bfnrt])* "\""
 integer ::= "-"? ("0" | [1-9] [0-9]{0,17})
 number ::= integer ("." [0-9]{1,12})?
@@ -39,7 +39,6 @@ mapping ::= "{" (string ": " anything (", " string ": " anything){0,23})? "}"
 '''.strip()
 
 
-@lru_cache(maxsize=256)
 def plain_grammar(signature: type[Signature]) -> str:
     """`Title: value` for each output, a line each."""
     g = _Grammar()
@@ -47,7 +46,14 @@ def plain_grammar(signature: type[Signature]) -> str:
     return g.finish(' "\\n" '.join(lines))
 
 
-@lru_cache(maxsize=256)
+def xml_grammar(signature: type[Signature]) -> str:
+    """`<name>`, the value, `</name>` for each output."""
+    g = _Grammar()
+    parts = [f"{_quote(f'<{f.name}>' + chr(10))} {g.field(f, 'content')} {_quote(chr(10) + f'</{f.name}>')}"
+             for f in signature.output_fields.values()]
+    return g.finish(' "\\n" '.join(parts))
+
+
 def chat_grammar(signature: type[Signature]) -> str:
     """`[[ ## name ## ]]`, the value, for each output, then the end marker."""
     g = _Grammar()
@@ -56,7 +62,6 @@ def chat_grammar(signature: type[Signature]) -> str:
     return g.finish(' "\\n\\n" '.join([*parts, _quote("[[ ## completed ## ]]")]))
 
 
-@lru_cache(maxsize=256)
 def json_grammar(signature: type[Signature]) -> str:
     """One JSON object with all outputs in order."""
     g = _Grammar()

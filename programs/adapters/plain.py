@@ -1,52 +1,52 @@
 """The compact layout: `Field: value`, a line each, and nothing else. Small models understand it best.
 
-What holds here: formatting is pure and short, and everything that stays the same between calls stands first, so that
-the model's prompt cache can be used. Parsing accepts headers in any case and emphasis.
+What holds here: prompts are short, and everything that stays the same between calls stands first, so that the model's
+prompt cache can be used. Parsing accepts headers in any case and emphasis.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tracedsl.programs.adapters.base import (
-    AdapterParseError,
-    conversation,
-    field_lines,
-    format_input,
-    format_value,
-    match_name,
-    parse_fields,
-    usable_demos,
-)
-from tracedsl.programs.lm.base import Constraint, Message, ResponseFormat
+from tracedsl.programs.adapters.base import Layout, TextAdapter, asked, history_field, only_output
+from tracedsl.programs.adapters.shapes import Found, before_lines, elsewhere, lines
+from tracedsl.programs.adapters.streams import FieldStream, LineStream
+from tracedsl.programs.adapters.writing import Slot, field_lines, written
+from tracedsl.programs.lm.base import Constraint, ResponseFormat
 
 if TYPE_CHECKING:
+    from tracedsl.programs.fields import Field
     from tracedsl.programs.signature import Signature
-
-_HEADER = re.compile(r"^[ \t>#*_-]*([A-Za-z][\w -]{0,60}?)[ \t*_]*[:：][ \t*_]*", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class PlainAdapter:
+class PlainAdapter(TextAdapter):
     """`Field: value` lines; demonstrations are earlier turns of the same shape."""
 
     name: str = "plain"
 
-    def format(self, signature: type[Signature], demos: Sequence[Mapping[str, Any]],
-               inputs: Mapping[str, Any]) -> list[Message]:
-        return conversation(_system(signature), usable_demos(signature, demos), inputs,
-                            ask=lambda values: _lines(signature.input_fields, values, format_input),
-                            answer=lambda values: _lines(signature.output_fields, values, format_value))
+    def layout(self, signature: type[Signature]) -> Layout:
+        return Layout(_system(signature), tuple(map(_slot, asked(signature))),
+                      tuple(map(_slot, signature.output_fields.values())), between="\n",
+                      history=history_field(signature))
 
-    def parse(self, signature: type[Signature], text: str) -> dict[str, Any]:
-        found = self._sections(signature, text)
+    def find(self, signature: type[Signature], text: str) -> Found:
+        """The text after each header. Text before the first header is the first output if that has none of its own:
+        models often answer straight away."""
+        found = dict(lines(signature, text))
+        first = next(iter(signature.output_fields), "")
+        if found and not found.get(first) and (before := before_lines(signature, text)):
+            found[first] = before
         if not found:
-            raise AdapterParseError.of(self.name, signature, text, None, "it has no `Field: value` lines")
-        return parse_fields(self.name, signature, text, found)
+            raise ValueError("it has no `Field: value` lines")
+        return found if len(found) == len(signature.output_fields) else elsewhere(signature, text) or found
+
+    def unmarked(self, signature: type[Signature], text: str) -> Found:
+        return only_output(signature, text)
+
+    def stream(self, signature: type[Signature]) -> FieldStream:
+        return LineStream(signature)
 
     def response_format(self, signature: type[Signature],
                         constraints: frozenset[Constraint]) -> ResponseFormat | None:
@@ -54,34 +54,16 @@ class PlainAdapter:
             return None
         from tracedsl.programs.adapters.grammar import plain_grammar
 
-        return ResponseFormat("grammar", plain_grammar(signature))
-
-    def _sections(self, signature: type[Signature], text: str) -> dict[str, str]:
-        """The text after each header, up to the next output's header. Text before the first header is the first
-        output if that has none of its own: models often answer straight away."""
-        marks = [(m, name) for m in _HEADER.finditer(text) if (name := match_name(m.group(1), signature))]
-        found: dict[str, str] = {}
-        for i, (mark, name) in enumerate(marks):
-            end = marks[i + 1][0].start() if i + 1 < len(marks) else len(text)
-            found.setdefault(name, text[mark.end():end].strip())
-        first = next(iter(signature.output_fields))
-        before = text[:marks[0][0].start()] if marks else text
-        if first not in found and before.strip() and (marks or len(signature.output_fields) == 1):
-            found[first] = before.strip()
-        return found
+        return signature.memo("plain grammar", lambda s: ResponseFormat("grammar", plain_grammar(s)))
 
 
-def _lines(fields: Mapping[str, Any], values: Mapping[str, Any], write: Any) -> str:
-    lines = []
-    for name, field in fields.items():
-        if name in values:
-            text = write(values[name])
-            lines.append(f"{field.title}:{chr(10) if chr(10) in text else ' '}{text}")
-    return "\n".join(lines)
+def _slot(field: Field) -> Slot:
+    return Slot(field.name, f"{field.title}:", written(field), broken=True)
 
 
-@lru_cache(maxsize=256)
 def _system(signature: type[Signature]) -> str:
     lines = [signature.instructions, *field_lines(signature.fields.values())]
+    if not signature.output_fields:
+        return "\n".join(lines)
     shape = "\n".join(f"{f.title}: ..." for f in signature.output_fields.values())
     return "\n".join([*lines, "Answer with:", shape])

@@ -2,158 +2,188 @@
 
 What holds here: every repair is bounded and depends on the type: it may take off wrapping (quotes, code fences, prose
 around the only number), never guess between two readings. What stays ambiguous raises `ValueError` with a reason.
+`reader` gives the function for a type once, so that reading itself asks no questions about types.
 """
 
 from __future__ import annotations
 
-import ast
+import datetime
 import enum
 import json
+import math
 import re
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any, Literal, Union, get_args, get_origin
+from functools import lru_cache, partial
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from tracedsl.programs.types import type_name, validate
+from tracedsl.programs.adapters.jsontext import find_json as find_json
+from tracedsl.programs.adapters.tables import listed, pairs, table
+from tracedsl.programs.types import bare_type, is_field_type, type_name, validate
 
-_FENCE = re.compile(r"```[\w+-]*[ \t]*\n?(.*?)```", re.DOTALL)
+Reader = Callable[[str], Any]
+
+_FENCE = re.compile(r"\s*```[\w+-]*[ \t]*\n?(.*?)```\s*", re.DOTALL)
 _NUMBER = re.compile(r"[-+\u2212]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")
-_BULLET = re.compile(r"^\s*(?:[-*•]|\d+[.)]|\[\d+\])\s+(.*)$")
-_TRAILING_COMMA = re.compile(r",\s*([}\]])")
+_SCALE = re.compile(r"[^\W\d]+\d|(?:[kKMBxX]|bn|mn|[mM]io|[mM]rd|m)\b|\s?(?:hundred|thousand|[mbt]r?illion)")
+_CURRENCY = re.compile(r"(?:^|[^A-Za-z])[A-Z]{3}$")
+_NEGATION = re.compile(r"\b(?:not|no|never|neither|nor|cannot|isn|aren|wasn|don|doesn|nicht|kein)\b|n['’]t\b")
 _NOTHING = frozenset({"", "none", "null", "n/a", "nil"})
+_EMPTY_LIST = _NOTHING - {""} | {"nothing", "-", "empty", "[]", "no items"}
 _TRUE, _FALSE = frozenset({"true", "yes", "1"}), frozenset({"false", "no", "0"})
-_MOST_STARTS = 64  # how many brackets are tried as the start of JSON
+_NUMBERS = (int, float, Decimal)
+_TIMES = (datetime.datetime, datetime.date, datetime.time)
+_WRAPPING = " \t\n\"'`*_“”‘’"
 
 
 def parse_value(annotation: Any, text: str) -> Any:
     """The value that `text` writes down; raises `ValueError` with a one-line reason."""
-    text = text.strip()
+    return reader(annotation)(text)
+
+
+def reader(annotation: Any) -> Reader:
+    """The function that reads values of this type: `reader(int)("$1,200") == 1200`."""
+    try:
+        return _reader(annotation)
+    except TypeError:  # a type with an unhashable part, as `Annotated` may have
+        return _make_reader(annotation)
+
+
+def _make_reader(annotation: Any) -> Reader:
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        inner = reader(args[0])
+        return lambda text: validate(annotation, inner(text))
     if annotation is str or annotation is Any:
-        return text
-    origin = get_origin(annotation)
+        return str.strip
+    if is_field_type(annotation):
+        parse: Reader = annotation.parse
+        return parse
     if origin is Literal:
-        return _choose({str(v): v for v in get_args(annotation)}, text)
+        return partial(_choose, {str(v): v for v in args})
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
-        return _parse_enum(annotation, text)
+        return partial(_parse_enum, annotation)
     if origin in (Union, types.UnionType):
-        return _parse_union(get_args(annotation), text)
+        return partial(_parse_union, args)
     if annotation is bool:
-        return _parse_bool(text)
-    if annotation in (int, float, Decimal):
-        return _parse_number(annotation, text)
+        return _parse_bool
+    if annotation in _NUMBERS:
+        return partial(_parse_number, annotation)
+    if annotation in _TIMES:
+        return partial(_parse_time, annotation)
     if annotation is None or annotation is type(None):
-        if _bare(text).casefold() in _NOTHING:
-            return None
-        raise ValueError(f"expected nothing, got {text[:60]!r}")
-    return parse_structure(annotation, text)
+        return _parse_nothing
+    return partial(parse_structure, annotation)
+
+
+_reader = lru_cache(maxsize=1024)(_make_reader)
 
 
 def coerce(annotation: Any, value: Any) -> Any:
     """`value` (from JSON) as the type wants it, with the same repairs for the texts inside; raises `ValueError`."""
+    annotation, limited = bare_type(annotation), annotation
+    if limited is not annotation:
+        return validate(limited, coerce(annotation, value))
+    origin, args = get_origin(annotation), get_args(annotation)
     if annotation is Any:
         return value
     if annotation is str:
-        if isinstance(value, str):
-            return value
-        if value is None:
-            raise ValueError("expected text, got null")
-        return json.dumps(value, ensure_ascii=False)
-    origin, args = get_origin(annotation), get_args(annotation)
+        return _as_text(value)
+    if origin in (Union, types.UnionType):
+        return _first_that_fits(args, lambda member: coerce(member, value), exact=value)
     if isinstance(value, str):
         return parse_value(annotation, value)
-    if origin is list and isinstance(value, list):
-        return [coerce(args[0], v) for v in value]
+    if isinstance(value, list) and origin in (list, set, frozenset, tuple):
+        return _coerce_items(annotation, value)
     if origin is dict and isinstance(value, dict):
         return {coerce(args[0], k): coerce(args[1], v) for k, v in value.items()}
     if origin is Literal and isinstance(value, (bool, int, float)):
         return _choose({str(v): v for v in args}, str(value))
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         return _parse_enum(annotation, str(value))
+    if annotation in _NUMBERS or annotation in _TIMES:
+        return _coerce_number(annotation, value)
+    return _coerce_record(annotation, value)
+
+
+def _as_text(value: Any) -> str:
+    """Text from JSON; other values as JSON writes them. Raises `ValueError` for null and for a schema in its place."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        raise ValueError("expected text, got null")
+    if isinstance(value, dict) and value.get("type") in ("string", "object", "array", "integer", "number", "boolean"):
+        raise ValueError("expected text, got a part of the JSON schema")
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _coerce_items(annotation: Any, value: list[Any]) -> Any:
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is tuple and not (len(args) == 2 and args[1] is ...):
+        if len(args) != len(value):
+            raise ValueError(f"expected {len(args)} items, got {len(value)}")
+        return tuple(coerce(a, v) for a, v in zip(args, value))
+    return origin(coerce(args[0], v) for v in value) if origin is not list else [coerce(args[0], v) for v in value]
+
+
+def _coerce_number(annotation: Any, value: Any) -> Any:
+    """A number from a JSON number. A boolean is none, and a time is no number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or annotation in _TIMES:
+        raise ValueError(f"expected {type_name(annotation)}, got {json.dumps(value, ensure_ascii=False)[:60]}")
     if annotation is int and isinstance(value, float):
         return _parse_number(int, repr(value))
-    return validate(annotation, _known_keys(annotation, value))
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"expected a number, got {value}")
+    return validate(annotation, value)
 
 
-def find_json(text: str, fits: Callable[[Any], bool]) -> Any:
-    """The JSON value in `text` for which `fits` holds: the whole text, a fenced block, or what stands amid prose.
-
-    Raises `ValueError` if there is none. Python literals, trailing commas and typographic quotes are put right.
-    """
-    candidates = [text.strip(), *(m.group(1).strip() for m in _FENCE.finditer(text))]
-    for candidate in candidates:
-        for value in _read_json(candidate):
-            if fits(value):
-                return value
-    start, tried = _opening(text, 0), 0
-    while start >= 0 and tried < _MOST_STARTS:
-        # What stands inside a bracket that never closes is a part of something, and is not taken for the whole.
-        if not (end := _closing(text, start)):
-            raise ValueError("no JSON of the right shape: it begins and does not end")
-        value = next(_read_json(text[start:end]), None)
-        if value is not None and fits(value):
-            return value
-        start, tried = _opening(text, end), tried + 1
-    raise ValueError("no JSON of the right shape: there is none")
-
-
-def _read_json(text: str) -> Iterator[Any]:
-    """The text as JSON, else as JSON with trailing commas or typographic quotes, else as a Python literal."""
-    if not text:
-        return
-    straight = text.translate({0x201C: '"', 0x201D: '"', 0x2018: "'", 0x2019: "'"})
-    for attempt in (text, _TRAILING_COMMA.sub(r"\1", text), _TRAILING_COMMA.sub(r"\1", straight)):
+def _coerce_record(annotation: Any, value: Any) -> Any:
+    """A model, a dataclass, a typed mapping: as it stands, else with its fields put right one by one."""
+    fields = _record_fields(annotation)
+    if not isinstance(value, dict) or not fields:
+        return validate(annotation, value)
+    folded = {_fold(name): name for name in fields}
+    named = {k if k in fields else folded.get(_fold(str(k)), k): v for k, v in value.items()}
+    if len(named) != len(value):
+        raise ValueError("a key is there twice, in different spellings")
+    try:
+        return validate(annotation, named)
+    except ValueError as first:
         try:
-            yield json.loads(attempt, strict=False)
-            return
-        except (ValueError, RecursionError):
-            continue
-    if text[0] in "{[(":
+            return validate(annotation, {k: coerce(fields[str(k)], v) if k in fields else v for k, v in named.items()})
+        except (ValueError, TypeError, RecursionError):
+            raise first from None
+
+
+@lru_cache(maxsize=256)
+def _record_fields(annotation: Any) -> Mapping[str, Any]:
+    """The fields of a record with their types, by the names that JSON has for them; empty for what is none."""
+    models = getattr(annotation, "model_fields", None)
+    if isinstance(models, dict):
+        return {f.alias or name: f.annotation for name, f in models.items()}
+    if hasattr(annotation, "__dataclass_fields__") or hasattr(annotation, "__required_keys__"):
         try:
-            yield ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
-            return
-
-
-def _opening(text: str, start: int) -> int:
-    """The first bracket from `start` on; -1 if there is none."""
-    found = [i for i in (text.find("{", start), text.find("[", start)) if i >= 0]
-    return min(found, default=-1)
-
-
-def _closing(text: str, start: int) -> int:
-    """The end of the bracket that opens at `start`, counting brackets outside double quotes; 0 if it never closes."""
-    depth, quoted, i = 0, False, start
-    while i < len(text):
-        c = text[i]
-        if c == "\\":
-            i += 1
-        elif c == '"':
-            quoted = not quoted
-        elif not quoted and c in "{[":
-            depth += 1
-        elif not quoted and c in "}]":
-            depth -= 1
-            if depth == 0:
-                return i + 1
-        i += 1
-    return 0
+            return get_type_hints(annotation)
+        except (NameError, TypeError):
+            return {}
+    return {}
 
 
 def unfence(text: str) -> str:
     """The inside of the only code fence, if the text is nothing else."""
-    match = _FENCE.fullmatch(text.strip())
+    match = _FENCE.fullmatch(text) if "```" in text else None
     return match.group(1).strip() if match else text.strip()
 
 
 def _bare(text: str) -> str:
     """Without fences, quotes, emphasis and a full stop around it."""
-    text = unfence(text)
-    return text.strip(" \t\n\"'`*_“”‘’").rstrip(".!,;").strip(" \t\n\"'`*_“”‘’")
+    return unfence(text).strip(_WRAPPING).rstrip(".!,;").strip(_WRAPPING)
 
 
-def _choose(options: dict[str, Any], text: str) -> Any:
+def _choose(options: Mapping[str, Any], text: str) -> Any:
     """The option that the text names: exactly, in another case, or as the only one mentioned in its first line."""
+    text = text.strip()
     if text in options:
         return options[text]
     folded: dict[str, list[Any]] = {}
@@ -161,12 +191,17 @@ def _choose(options: dict[str, Any], text: str) -> Any:
         folded.setdefault(_fold(name), []).append(value)
     if len(same := folded.get(_fold(_bare(text)), [])) == 1:
         return same[0]
-    first_line = next(iter(unfence(text).splitlines()), "")
-    mentioned = [v for name, v in options.items()
-                 if re.search(rf"(?<!\w){re.escape(name.casefold())}(?!\w)", first_line.casefold())]
-    if len(mentioned) == 1 and not re.search(r"\b(not|no|never|neither|n't)\b|n't\b", first_line.casefold()):
-        return mentioned[0]
-    raise ValueError(f"expected one of {', '.join(map(repr, options))}, got {text[:80]!r}")
+    line = next(iter(unfence(text).splitlines()), "")[:400].casefold()
+    longest_first = sorted((name.casefold() for name in options), key=len, reverse=True)
+    found = re.findall(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)", line)
+    if len(mentioned := set(found)) == 1:
+        name = found[0]
+        values = [v for option, v in options.items() if option.casefold() == name]
+        leads = re.match(rf"[\W_]*{re.escape(name)}\s*(?:[,.;:!—–(]|$)", line)
+        if len(values) == 1 and (leads or not _NEGATION.search(line.replace(name, " "))):
+            return values[0]
+    reason = "several of them" if len(mentioned) > 1 else repr(text[:80])
+    raise ValueError(f"expected one of {', '.join(map(repr, options))}, got {reason}")
 
 
 def _fold(text: str) -> str:
@@ -181,19 +216,32 @@ def _parse_enum(annotation: type[enum.Enum], text: str) -> Any:
 
 
 def _parse_bool(text: str) -> bool:
-    words = re.findall(r"\w+", unfence(text).casefold())
-    if words and words[0] in _TRUE | _FALSE:
-        return words[0] in _TRUE
-    said = {w in _TRUE for w in words if w in ("true", "false", "yes", "no")}
-    if len(said) == 1:
+    line = unfence(text).casefold().split("\n", 1)[0][:400]
+    words = re.findall(r"\w+", line)
+    said = {w in _TRUE for w in words if w in ("true", "false", "yes", "no") or w == words[0] in ("0", "1")}
+    first = bool(words) and words[0] in _TRUE | _FALSE
+    if len(said) == 1 and (first or not _NEGATION.search(re.sub(r"\bno\b", " ", line))):
         return said.pop()
     raise ValueError(f"expected True or False, got {text[:80]!r}")
 
 
+def _parse_nothing(text: str) -> None:
+    if _bare(text).casefold() not in _NOTHING:
+        raise ValueError(f"expected nothing, got {text[:60]!r}")
+
+
 def _parse_number(annotation: type, text: str) -> Any:
-    """The only number in the text; `$1,200`, `12 apples` and `45%` are read, two different numbers are not."""
-    bare = _bare(text)
-    found = {m.group().replace(",", "").replace("\u2212", "-") for m in _NUMBER.finditer(bare)}
+    """The only number in the text; `$1,200`, `12 apples` and `45%` are read, two different numbers are not, nor what is
+    part of a word, has a scale (`3 million`), is only a bound (`> 3`) or may be a fraction (`45%` for a float)."""
+    bare = _bare(text[:4000])
+    found = set()
+    for match in _NUMBER.finditer(bare):
+        before, after = bare[:match.start()], bare[match.end():]
+        if _SCALE.match(after) or (before[-1:].isalpha() and not _CURRENCY.search(before[-4:])):
+            raise ValueError(f"expected {type_name(annotation)}, got {bare[:80]!r}")
+        if re.search(r"[<>≤≥]\s*$", before[-3:]) or (annotation is not int and re.match(r"\s?%", after)):
+            raise ValueError(f"expected {type_name(annotation)}, and {bare[:80]!r} may mean several")
+        found.add(match.group().replace(",", "").replace("\u2212", "-"))
     if len(found) != 1:
         reason = "several numbers" if found else "no number"
         raise ValueError(f"expected {type_name(annotation)}, found {reason} in {text[:80]!r}")
@@ -205,59 +253,105 @@ def _parse_number(annotation: type, text: str) -> Any:
         if abs(exact.adjusted()) > 4000:
             raise ValueError("the number is too long")
         return int(exact)
-    return annotation(number)
+    made = annotation(number)
+    if annotation is float and not math.isfinite(made):
+        raise ValueError("the number is too large")
+    return made
+
+
+_MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
+           "december")
+_DAY = r"(\d{1,2})(?:st|nd|rd|th)?"
+_DATES = (  # what a date looks like beside ISO 8601, and where day, month and year stand
+    (re.compile(rf"{_DAY}\.? (?:of )?([a-z]{{3,9}})\.?,? (\d{{4}})"), (0, 1, 2)),
+    (re.compile(rf"([a-z]{{3,9}})\.? {_DAY},? (\d{{4}})"), (1, 0, 2)),
+    (re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})"), (0, 1, 2)),
+    (re.compile(r"(\d{4})[/.](\d{1,2})[/.](\d{1,2})"), (2, 1, 0)),
+)
+
+
+def _parse_time(annotation: Any, text: str) -> Any:
+    """A date or time in ISO 8601; a date also as `4 May 1999`, `May 4, 1999`, `4.5.1999` and `1999/5/4`. Where day and
+    month could be either, as in 4/5/1999, it is an error."""
+    bare = _bare(text)
+    if annotation is datetime.date:
+        for pattern, order in _DATES:
+            if match := pattern.fullmatch(bare.casefold()):
+                day, month, year = (str(match.group(i + 1)) for i in order)
+                number = int(month) if month.isdigit() else _month(month)
+                try:
+                    return datetime.date(int(year), number, int(day))
+                except ValueError:
+                    raise ValueError(f"there is no such day: {bare!r}") from None
+    if re.fullmatch(r"[-+]?[\d.]+", bare):  # pydantic would take a number for seconds since 1970
+        raise ValueError(f"expected {type_name(annotation)}, got the number {bare[:40]}")
+    return validate(annotation, bare)
+
+
+def _month(name: str) -> int:
+    fitting = [i for i, month in enumerate(_MONTHS, 1) if month.startswith(name)]
+    return fitting[0] if len(fitting) == 1 else 0
 
 
 def _parse_union(members: tuple[Any, ...], text: str) -> Any:
     """Nothing if the text says so, then the most particular type that reads it; text comes last."""
     if type(None) in members and _bare(text).casefold() in _NOTHING:
         return None
+    return _first_that_fits(members, lambda member: parse_value(member, text))
+
+
+def _first_that_fits(members: tuple[Any, ...], read: Callable[[Any], Any], exact: Any = ...) -> Any:
+    """What the first type gives that can be read: that of the value itself first, text last."""
+    if exact is None and type(None) in members:
+        return None
+    if type(exact) in members:
+        return read(type(exact))
+    if isinstance(exact, str) and type(None) in members and _bare(exact).casefold() in _NOTHING:
+        return None
     reasons = []
     for member in sorted((m for m in members if m is not type(None)), key=lambda m: m is str or m is Any):
         try:
-            return parse_value(member, text)
+            return read(member)
         except ValueError as error:
             reasons.append(str(error))
     raise ValueError("; ".join(reasons))
 
 
 def parse_structure(annotation: Any, text: str) -> Any:
-    """A list, a mapping, a model, a date: from JSON, or from the text itself where pydantic reads that."""
+    """A list, a mapping, a model: from JSON, from a list or table as people write them, or from the text itself where
+    pydantic reads that."""
     origin, args = get_origin(annotation) or annotation, get_args(annotation)
-    want: type | tuple[type, ...] = (list, tuple, set) if origin in (list, tuple, set, frozenset) else dict
+    many = origin in (list, tuple, set, frozenset)
     try:
-        value = find_json(text, lambda v: isinstance(v, want))
+        value = find_json(text, lambda v: isinstance(v, list if many else dict))
     except ValueError as error:
-        if origin is list and (items := _listed(text)) is not None:
-            return [coerce(args[0] if args else Any, item) for item in items]
+        if (found := _written_out(annotation, text, many)) is not None:
+            return found
+        if many or origin is dict or _record_fields(annotation):
+            raise ValueError(f"expected {type_name(annotation)}: {error}") from None
         try:
             return validate(annotation, _bare(text))
         except ValueError:
             raise ValueError(f"expected {type_name(annotation)}: {error}") from None
-    if isinstance(value, (tuple, set)):
-        value = list(value)
-    if origin is list:
-        return [coerce(args[0] if args else Any, item) for item in value]
-    if origin is dict and args:
-        return coerce(annotation, value)
-    return validate(annotation, _known_keys(annotation, value))
+    if many and not args:
+        return validate(annotation, value)
+    return coerce(annotation, value) if not is_field_type(annotation) else _coerce_record(annotation, value)
 
 
-def _listed(text: str) -> list[str] | None:
-    """The items of a bulleted or numbered list, or of one line with commas; None if the text is neither."""
-    lines = [line for line in unfence(text).splitlines() if line.strip()]
-    items = [m.group(1).strip() for line in lines if (m := _BULLET.match(line))]
-    if items and len(items) >= len(lines) - 1:
-        return items
-    if len(lines) == 1 and not any(c in lines[0] for c in "[]{}"):
-        return [part.strip().strip("\"'") for part in lines[0].split(",") if part.strip()]
+def _written_out(annotation: Any, text: str, many: bool) -> Any:
+    """A value from bullets, a table, commas, or `name: value` lines; None if the text is nothing of this."""
+    origin, args = get_origin(annotation) or annotation, get_args(annotation)
+    text = unfence(text)
+    if many:
+        if _bare(text).casefold() in _EMPTY_LIST:
+            return coerce(annotation, []) if args and origin is not tuple else None
+        if args and _record_fields(args[0]):
+            rows = table(text)
+            return None if rows is None else coerce(annotation, rows)
+        items = listed(text)
+        return None if items is None or not args or origin is tuple else coerce(annotation, items)
+    if _record_fields(annotation) or (origin is dict and args):
+        found = pairs(text)
+        return None if found is None else coerce(annotation, found) if origin is dict else _coerce_record(
+            annotation, found)
     return None
-
-
-def _known_keys(annotation: Any, value: Any) -> Any:
-    """A mapping whose keys differ from a model's fields in case alone, with the fields' own names."""
-    fields = getattr(annotation, "model_fields", None)
-    if not isinstance(value, dict) or not fields:
-        return value
-    folded = {_fold(name): name for name in fields}
-    return {k if k in fields else folded.get(_fold(str(k)), k): v for k, v in value.items()}

@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from typing import Any, ClassVar, Self
 
-_FENCE = re.compile(r"^[ \t]*```[ \t]*([\w+#.-]*)[^\n`]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r"[ \t]{0,8}(`{3,})[ \t]*([\w+#.-]*)[^`]*")
 _OPEN = re.compile(r"\s*```[ \t]*[\w+#.-]*[ \t]*\n")
 _INLINE = re.compile(r"\s*```([^`]+)```\s*|\s*`([^`\n]+)`\s*")
 
@@ -91,9 +91,7 @@ class Code(_Text):
     def parse(cls, text: str) -> Self:
         """The code, without its fence and the prose around it. Raises `ValueError` if there is more than one block and
         not exactly one of the right language."""
-        if text.lstrip().startswith("````"):
-            text = text.replace("````", "```")
-        blocks = [(m.group(1).casefold(), m.group(2)) for m in _FENCE.finditer(text)]
+        blocks = _blocks(text)
         own = [code for language, code in blocks if language in (cls.language.casefold(), _SHORT.get(cls.language, ""))]
         if len(blocks) == 1 or len(own) == 1:
             return cls((own or [blocks[0][1]])[0].strip("\n"))
@@ -106,6 +104,20 @@ class Code(_Text):
         if not text.strip():
             raise ValueError(f"expected {cls.language} code, got nothing")
         return cls(text.strip("\n"))
+
+
+def _blocks(text: str) -> list[tuple[str, str]]:
+    """The closed code blocks: language and content. A fence is closed by one of the same length."""
+    blocks, fence, language, content = [], "", "", list[str]()
+    for line in text.split("\n"):
+        if fence and line.strip() == fence:
+            blocks.append((language, "\n".join(content)))
+            fence = ""
+        elif fence:
+            content.append(line)
+        elif opening := _FENCE.fullmatch(line):
+            fence, language, content = opening.group(1), opening.group(2).casefold(), []
+    return blocks
 
 
 _SHORT = {"python": "py", "javascript": "js", "typescript": "ts", "bash": "sh", "rust": "rs"}

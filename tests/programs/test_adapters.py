@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from tracedsl.diagnostics import TracedslError
 from tracedsl.programs import Adapter, InputField, OutputField, Signature
 from tracedsl.programs.adapters import NAMES, adapter_by_name
-from tracedsl.programs.adapters.grammar import chat_grammar, json_grammar, plain_grammar
+from tracedsl.programs.adapters.grammar import chat_grammar, json_grammar, plain_grammar, xml_grammar
 
 
 class Mood(enum.Enum):
@@ -54,7 +54,8 @@ def test_prompt(name: str, golden: Callable[[str, str], None]) -> None:
     golden(f"prompts/{name}.txt", "\n".join(f"<{m.role}>\n{m.content}" for m in messages))
 
 
-@pytest.mark.parametrize(("name", "write"), [("chat", chat_grammar), ("json", json_grammar), ("plain", plain_grammar)])
+@pytest.mark.parametrize(("name", "write"), [
+    ("chat", chat_grammar), ("json", json_grammar), ("plain", plain_grammar), ("xml", xml_grammar)])
 def test_grammar(name: str, write: Callable[[type[Signature]], str], golden: Callable[[str, str], None]) -> None:
     text = write(Mail)
     golden(f"prompts/{name}.gbnf", text)

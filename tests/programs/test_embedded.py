@@ -75,11 +75,11 @@ def test_the_same_call_gives_the_same_answer_from_many_threads(weights: Path) ->
 
 def test_seeds_and_several_answers(weights: Path) -> None:
     lm = LM("local/smollm2-135m", max_tokens=12)
-    hot = {"temperature": 1.0, "n": 3, "seed": 5}
-    one = Predict("topic -> story", **hot)(topic="sea", lm=lm)
-    two = Predict("topic -> story", **hot)(topic="sea", lm=LM("local/smollm2-135m", max_tokens=12, cache=False))
-    rolls = [Predict("topic -> story", temperature=1.0, rollout_id=i)(topic="sea", lm=two_lm).story
-             for two_lm in (LM("local/smollm2-135m", max_tokens=12, cache=False),) for i in (1, 2, 1)]
+    cold = LM("local/smollm2-135m", max_tokens=12, cache=False)
+    hot, given = {"temperature": 1.0, "n": 3, "seed": 5}, {"topic": "the sea", "first_words": "Once upon a time"}
+    signature = "topic, first_words -> story"
+    one, two = Predict(signature, **hot)(**given, lm=lm), Predict(signature, **hot)(**given, lm=cold)
+    rolls = [Predict(signature, temperature=1.0, rollout_id=i)(**given, lm=cold).story for i in (1, 2, 1)]
     assert rolls[0] == rolls[2] != rolls[1]
     assert one.completions.story == two.completions.story and len(set(one.completions.story)) > 1
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from tracedsl.programs import AdapterParseError, ChatAdapter, JSONAdapter, PlainAdapter, Signature
-from tracedsl.programs.adapters.base import format_value
 from tracedsl.programs.adapters.values import coerce, parse_value
+from tracedsl.programs.adapters.writing import format_value
 
 ADAPTERS = {a.name: a for a in (ChatAdapter(), JSONAdapter(), PlainAdapter())}
 ERROR = object()
@@ -58,7 +58,7 @@ VALUES: list[tuple[Any, str, Any]] = [
     (list[str], '```json\n["a"]\n```', ["a"]), (list[str], 'Here: ["a", "b",]', ["a", "b"]),
     (list[str], '["a", "b', ERROR),
     (list[int], '["$1,000", 2]', [1000, 2]), (list[int], "3", [3]), (list[Queue], '["Billing"]', ["billing"]),
-    (dict[str, int], '{"a": "1"}', {"a": 1}), (dict[str, int], "{'a': 1}", {"a": 1}), (dict[str, int], "a=1", ERROR),
+    (dict[str, int], '{"a": "1"}', {"a": 1}), (dict[str, int], "{'a': 1}", {"a": 1}), (dict[str, int], "a=1", {"a": 1}),
     (Item, '{"name": "x", "price": 2}', Item(name="x", price=2)),
     (Item, '{"Name": "x", "PRICE": 2}', Item(name="x", price=2)),
     (Item, '{"name": "x"}', ERROR), (Item, "x costs 2", ERROR),
