@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tracedsl.programs.adapters.base import Layout, TextAdapter, asked, history_field, only_output
 from tracedsl.programs.adapters.shapes import Found, json_object
 from tracedsl.programs.adapters.streams import FieldStream, ObjectStream
+from tracedsl.programs.adapters.values import parse_value
 from tracedsl.programs.adapters.writing import Slot, field_lines, written
 from tracedsl.programs.lm.base import Constraint, Part, ResponseFormat
 from tracedsl.programs.types import json_schema, to_json
@@ -51,8 +52,15 @@ class JSONAdapter(TextAdapter):
 
     def unmarked(self, signature: type[Signature], text: str) -> Found:
         """The only output, written without its object; free text has to stand in one."""
-        found = only_output(signature, text)
-        return found if all(signature.output_fields[name].type is not str for name in found) else {}
+        for name, raw in only_output(signature, text).items():
+            field = signature.output_fields[name]
+            try:
+                value = None if field.type is str else parse_value(field.checked_type, str(raw))
+            except (ValueError, RecursionError):
+                value = None
+            # A plain value out of an object of something else would be a guess.
+            return {} if value is None or ("{" in text and isinstance(value, (str, int, float))) else {name: raw}
+        return {}
 
     def stream(self, signature: type[Signature]) -> FieldStream:
         return ObjectStream(signature)
