@@ -3,6 +3,8 @@
 What holds here:
 - An address is a chain of pointers, one link a loop level, plus a constant: what an outer loop adds is added there.
   Unrolled axes and lanes are part of the constant.
+- Lanes far apart, inside an unrolled loop over neighbours as long as the vector, are loaded as whole vectors of
+  neighbours, all at once, and turned over in registers (`_turned`).
 - No byte is read that the loop nest does not read, except between two lanes of one strided access. A load that may lie
   outside of its buffer (`guard` is then set, by the selection around it) reads only where the guard is true.
 - bool is a byte in memory and i1 as a value; a byte other than 0 is true.
@@ -146,6 +148,8 @@ class Memory:
                 gathered = part if gathered is None else self._add(gathered, part)
             else:
                 pointer = self._further(pointer, self._times(part, BYTES[buffer.dtype]))
+        if not positions and guard is None and (turned := self._turned(buffer, flat(buffer, index), spot)) is not None:
+            return self._value(buffer, turned)
         if gathered is not None and spot.step:
             gathered = self._add(gathered, _ramp(spot.step, self._bindings.lanes))
         return self._value(buffer, self._raw(buffer, pointer, spot.step, gathered, guard))
@@ -187,6 +191,44 @@ class Memory:
             return whole
         order = [lane * step if step > 0 else span - 1 + lane * step for lane in range(n)]
         return self._places.shuffle(whole, order)
+
+    def _turned(self, buffer: Buffer, index: Affine, spot: Spot) -> Value | None:
+        """One row of a square block whose columns are contiguous; None if there is no such block around. The whole
+        block is read by the unrolled loop in which this load stands, so all its rows are made together."""
+        n, size, places = self._bindings.lanes, BYTES[buffer.dtype], self._places
+        if abs(spot.step) <= _MAX_SHUFFLED_STEP or n < 4 or n & (n - 1):
+            return None
+        rows = [axis for axis, factor in index.terms
+                if factor == 1 and axis.extent == n and axis in self._bindings.numbers]
+        if not rows:
+            return None
+        number = self._bindings.numbers[rows[0]]
+        base = self._pointer(buffer, Spot(spot.constant - number, spot.terms, spot.step))
+        key = ("turned", base.name, buffer.dtype, spot.step, n)
+        if places.recall((*key, number)) is None:
+            level = places.read_level(buffer.name)
+            type_ = vec(OF_DTYPE[buffer.dtype], n)
+            columns = [places.place(lambda at: self._f.load(at, type_), self._moved(base, lane * spot.step * size),
+                                    level=level) for lane in range(n)]
+            for at, row in enumerate(self._turn_over(columns)):
+                places.remember((*key, at), row, frozenset((buffer.name,)))
+        return places.recall((*key, number))
+
+    def _turn_over(self, block: list[Value]) -> list[Value]:
+        """A square block transposed, in log2(n) rounds: each exchanges two corners of smaller and smaller squares."""
+        n = len(block)
+        distance = n // 2
+        while distance:
+            low = [lane if not lane & distance else n + (lane ^ distance) for lane in range(n)]
+            high = [lane | distance if not lane & distance else n + lane for lane in range(n)]
+            for i in range(n):
+                if not i & distance:
+                    pair = (block[i], block[i | distance])
+                    block[i], block[i | distance] = (
+                        self._places.place(lambda a, b, order=order: self._f.shuffle(a, b, order), *pair)
+                        for order in (low, high))
+            distance //= 2
+        return block
 
     def _lane_by_lane(self, buffer: Buffer, pointer: Value, step: int, gathered: Value | None,
                       guard: Value | None) -> Value:

@@ -25,13 +25,17 @@ if TYPE_CHECKING:
     from tracedsl.schedule.default import MachineFacts
 
 DEPTH = 384              # longest sum in one register: longer ones lose accuracy and cache
-CHUNK = 32               # tiles of rows in one chunk
-WAITING = 4              # chunks a core, so that all cores end together
-FAR = 2048               # bytes between neighbours along the reduced axis from which rows are worth a copy
+STEP = 16                # the depth of a block is a multiple of this
+CHUNK = 48               # tiles of rows in one chunk
+SIDE = 4                 # tiles side by side that one copy of rows serves
+WAITING = 4              # pieces of work a core at least
+BALANCE = 0.95           # share of the time that all cores are busy, at least
+FAR = 4096               # bytes between neighbours along the reduced axis from which rows are worth a copy
 LATENCY = 8              # independent sums that keep the multiply-add units busy
 PACK_ROWS = 8            # a panel that serves at least this many tiles is worth copying
 TURN_ROWS = 32           # ... and so many rows if copying turns it over
 STEP_OVERHEAD = 1.5      # cost of one step of the innermost loop, in multiply-adds
+KIND_COST = 0.01         # ... and of each further kind of tile: code to compile and to fetch
 LOAD_COST = 0.15         # ... and of each load that hides behind them
 TILES = ((6, 4), (5, 5), (9, 3), (8, 2), (4, 4), (12, 2), (14, 2), (4, 3), (6, 2), (5, 2), (4, 2), (3, 4), (2, 6),
          (1, 12), (2, 4), (3, 2), (2, 2), (1, 8), (1, 4), (8, 1), (6, 1), (4, 1), (2, 1), (1, 2), (1, 1))
@@ -50,7 +54,8 @@ class Roles:
 @dataclass(frozen=True)
 class TileChoice:
     """The choices that the tuner may change; extents in elements. `pack` and `pack_rows`: copy the operand with the
-    vectors, and the other one; `depth`, `chunk`: the block of the reduced axis, and of the rows (0: no block)."""
+    vectors, and the other one; `depth`, `chunk`: the block of the reduced axis, and of the rows (0: no block);
+    `panels`: tiles side by side for which one chunk of rows serves."""
 
     height: int
     vectors: int
@@ -59,6 +64,7 @@ class TileChoice:
     pack_rows: bool = False
     depth: int = 0
     chunk: int = 0
+    panels: int = 1
     rows_first: bool = False
 
 
@@ -104,16 +110,28 @@ def default_tile(stage: Stage, machine: MachineFacts) -> TileChoice:
     pack = turned or ((not whole or (bool(depth) and panels > 1)) and tiles >= PACK_ROWS)
     rows_first = not pack and (panels == 1 or whole)
     items = math.prod(a.extent for a in stage.axes) // (part.row.extent * part.column.extent)
-    items *= 1 if rows_first else panels
-    chunk = height * _chunk_tiles(tiles, -(-WAITING * machine.cores // items)) if pack or depth else 0
-    return TileChoice(height, vectors, lanes, pack, tiles >= PACK_ROWS and _far_apart(stage, part), depth, chunk,
-                      rows_first)
+    pack_rows = bool(depth) and tiles >= PACK_ROWS and _far_apart(stage, part)
+    strip, sums_strip = (height * n * BYTES[stage.value.dtype] for n in (sums, vectors * lanes))   # of one tile of rows
+    aside = bool(depth) and not rows_first and (pack_rows or tiles * strip > machine.l2 // 2)
+    side = max(1, min(SIDE, panels // 2)) if aside else 1
+    items *= 1 if rows_first else -(-panels // side)
+    most = CHUNK if aside else max(CHUNK, machine.l2 // 2 // sums_strip)
+    most = max(1, min(most, machine.l2 // 2 // strip)) if pack_rows else most
+    chunk = height * _chunk_tiles(tiles, most, items, machine.cores) if pack or depth else 0
+    return TileChoice(height, vectors, lanes, pack, pack_rows, depth, chunk, side, rows_first)
 
 
-def _chunk_tiles(tiles: int, least: int) -> int:
-    """Tiles in each of equal chunks, of which there are `least` or more, if that leaves enough in each."""
-    count = max(-(-tiles // CHUNK), min(least, tiles // PACK_ROWS), 1)
+def _chunk_tiles(tiles: int, most: int, items: int, cores: int) -> int:
+    """Tiles in each of equal chunks: at most `most`, and few enough that all cores end about together, each chunk being
+    done `items` times; but not so few that copies do not pay."""
+    count = -(-tiles // most)
+    while tiles // (count + 1) >= PACK_ROWS and not _balanced(count * items, cores):
+        count += 1
     return -(-tiles // count)
+
+
+def _balanced(items: int, cores: int) -> bool:
+    return items >= WAITING * cores and items >= BALANCE * cores * -(-items // cores)
 
 
 def block_depth(stage: Stage) -> int:
@@ -121,7 +139,7 @@ def block_depth(stage: Stage) -> int:
     deepest = max(stage.reduce, key=lambda k: k.extent)
     others = math.prod(k.extent for k in stage.reduce) // max(deepest.extent, 1)
     blocks = -(-deepest.extent // max(1, DEPTH // max(others, 1)))
-    return 0 if blocks <= 1 else -(-deepest.extent // blocks)
+    return 0 if blocks <= 1 else -(-deepest.extent // (blocks * STEP)) * STEP
 
 
 def _far_apart(stage: Stage, part: Roles) -> bool:
@@ -144,12 +162,13 @@ def tile_steps(tile: tuple[int, int], rows: int, columns: int, lanes: int) -> fl
     heights = [(height, rows // height), (rows % height, 1)]
     full, rest = divmod(columns, vectors * lanes)
     widths = [(vectors, full), (rest // lanes, 1), (1 if rest % lanes else 0, 1)]
-    total = 0.0
+    total, kinds = 0.0, 0
     for h, how_often in heights:
         for w, and_often in widths:
-            if h and w:
+            if h and w and how_often and and_often:
                 total += how_often * and_often * (max(h * w, h + w, LATENCY) + STEP_OVERHEAD + LOAD_COST * (h + w))
-    return total
+                kinds += 1
+    return total * (1 + KIND_COST * kinds)
 
 
 def apply_tile(s: Schedule, stage: Stage, number: int, tile: TileChoice) -> Schedule:
@@ -164,30 +183,41 @@ def apply_tile(s: Schedule, stage: Stage, number: int, tile: TileChoice) -> Sche
         serial = [n for n in reduce if n != k]
         s = s.reorder(*others, f"{column}_o", f"{row}_o", *serial, f"{k}_o", f"{row}_i", f"{column}_i", f"{k}_i")
         return s.unroll(f"{row}_i").unroll(f"{column}_i").vectorize(f"{k}_i")
-    chunks, tiles, blocks = [], f"{row}_o", []
+    chunks, tiles, blocks, width = [], f"{row}_o", [], tile.vectors * tile.lanes
     if tile.chunk:
         s = s.split(row, tile.chunk, f"{row}_c", f"{row}_t").split(f"{row}_t", tile.height, tiles, f"{row}_i")
         chunks = [f"{row}_c"]
     else:
         s = s.split(row, tile.height)
-    s = s.split(column, tile.vectors * tile.lanes).split(f"{column}_i", tile.lanes, f"{column}_u", f"{column}_v")
-    if tile.depth:
+    outer_columns = [f"{column}_c"] if tile.panels > 1 and blocks_of(stage, tile) and not tile.rows_first else []
+    if outer_columns:
+        s = s.split(column, tile.panels * width, f"{column}_c", f"{column}_t")
+    s = s.split(f"{column}_t" if outer_columns else column, width, f"{column}_o", f"{column}_i")
+    s = s.split(f"{column}_i", tile.lanes, f"{column}_u", f"{column}_v")
+    if blocks_of(stage, tile):
         deepest = max(stage.reduce, key=lambda k: k.extent).name
         s = s.split(deepest, tile.depth)
         blocks = [f"{deepest}_o"]
         reduce = [f"{deepest}_i" if name == deepest else name for name in reduce]
     if tile.rows_first:
         outer = [*chunks, *blocks, tiles, f"{column}_o"]
+    elif outer_columns:
+        outer = [*outer_columns, *chunks, *blocks, f"{column}_o", tiles]
     else:
         outer = [f"{column}_o", *chunks, *blocks, tiles]
     s = s.reorder(*others, *outer, *reduce, f"{row}_i", f"{column}_u", f"{column}_v")
     s = s.unroll(f"{row}_i").unroll(f"{column}_u").vectorize(f"{column}_v")
-    at = outer[outer.index(tiles) - 1] if outer.index(tiles) else (others or [tiles])[-1]
-    for wanted, buffer in ((tile.pack and not tile.rows_first, _panel_of(stage, part)),
-                           (tile.pack_rows, _rows_of(stage, part))):
-        if wanted and buffer is not None and outer.index(tiles):
-            s = s.cache_read(buffer, at)
+    before = outer[:outer.index(tiles)]
+    if before and tile.pack_rows and (rows := _rows_of(stage, part)) is not None:
+        s = s.cache_read(rows, blocks[0] if outer_columns else before[-1])
+    if before and tile.pack and not tile.rows_first and (panel := _panel_of(stage, part)) is not None:
+        s = s.cache_read(panel, before[-1])
     return s
+
+
+def blocks_of(stage: Stage, tile: TileChoice) -> bool:
+    """Whether the reduced axis is cut into blocks."""
+    return 0 < tile.depth < max(k.extent for k in stage.reduce)
 
 
 def tile_parallel(stage: Stage, tile: TileChoice) -> int:
@@ -195,7 +225,7 @@ def tile_parallel(stage: Stage, tile: TileChoice) -> int:
     others = len(stage.axes) - 2
     if tile.rows_first:
         return others + (1 if tile.chunk else 2)
-    return others + (2 if tile.chunk or not tile.depth else 1)
+    return others + (2 if tile.chunk or not blocks_of(stage, tile) else 1)
 
 
 def _panel_of(stage: Stage, part: Roles) -> str | None:

@@ -174,6 +174,8 @@ class _Emitter:
             if blocks == start:
                 return tiles(now, None)
             sums = Sums.of(self.stage, now, outer[blocks:], self.roots)
+            if not sums.last:
+                return self.loops(outer[blocks:], now, lambda deep: tiles(deep, None))
             return (Alloc(sums.panel.buffer, self.loops(outer[blocks:], now, lambda deep: tiles(deep, sums))),)
 
         return self.loops(outer[:blocks], state, blocked)
@@ -228,9 +230,9 @@ class _Emitter:
         total: Expr = Load(self.stage.value.dtype, registers.result, registers.tile)
         if sums is None:
             return nested(around, (self._finish(state, total),))
-        total = sums.with_earlier(total, state, _combine(self.stage))
-        return (*_when((sums.is_not_last(state),), nested(around, (sums.keep(total, state),))),
-                *_when((sums.is_last(state),), nested(around, (self._finish(state, total),))))
+        kept, whole = sums.kept(total, state, _combine(self.stage)), sums.whole(total, state, _combine(self.stage))
+        return (*_when((sums.is_not_last(state),), nested(around, (kept,))),
+                *_when((sums.is_last(state),), nested(around, (self._finish(state, whole),))))
 
     def _finish(self, state: State, total: Expr) -> Store:
         finish = self.stage.finish

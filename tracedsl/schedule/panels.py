@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from tracedsl.ir.dtypes import BYTES
 from tracedsl.ir.expr import Affine, Buffer, Load, Stage, address, walk
+from tracedsl.ir.loops import Kind
 from tracedsl.schedule.cuts import resolved
 from tracedsl.schedule.primitives import Copy, Leaf, ScheduleError
 from tracedsl.schedule.state import Panel, State
@@ -65,16 +66,25 @@ def _laid_out(name: str, dtype: str, spans: Sequence[int], *, padded: bool) -> B
 def fill_leaves(panel: Panel, read: Load, state: State,
                 leaves: Sequence[Leaf]) -> Iterator[tuple[list[Leaf], State, tuple[Affine, ...]]]:
     """The loops that fill a panel, for each way in which its last dimension may end: leaves, the state around them, and
-    where they are meant."""
+    where they are meant. A buffer that is contiguous along another dimension is turned over in square blocks."""
     if not panel.roots:
         yield [], state, ()
         return
     lanes = max((leaf.extent for leaf in leaves if leaf.kind == "vector"), default=1)
     last = panel.roots[-1]
+    place = address(read.index, read.buffer) or Affine()
+    near = next((axis.name for axis, factor in place.terms if factor == 1 and axis.name in panel.roots[:-1]), None)
     for now, when in resolved(last, state):
         span = now.places[last].span
-        outer = [Leaf(f"{root}.f", root, now.places[root].span) for root in panel.roots[:-1]]
+        outer = [Leaf(f"{root}.f", root, now.places[root].span) for root in panel.roots[:-1] if root != near]
         count = -(-span // lanes)
-        vectors = [Leaf(f"{last}.f", last, count, lanes, "unroll" if count <= UNROLLED_FILL else "serial"),
-                   Leaf(f"{last}.fv", last, lanes, 1, "vector")]
-        yield [*outer, *vectors], now, when
+        kind: Kind = "unroll" if count <= UNROLLED_FILL and near is None else "serial"
+        vectors = Leaf(f"{last}.f", last, count, lanes, kind)
+        lane = Leaf(f"{last}.fv", last, lanes, 1, "vector")
+        if near is None:
+            yield [*outer, vectors, lane], now, when
+            continue
+        for deeper, and_when in resolved(near, now):
+            steps = -(-deeper.places[near].span // lanes)
+            turned = [Leaf(f"{near}.f", near, steps, lanes), Leaf(f"{near}.fu", near, lanes, 1, "unroll")]
+            yield [*outer, vectors, *turned, lane], deeper, (*when, *and_when)

@@ -53,7 +53,8 @@ def schedule_from_point(task: Task, machine: MachineFacts, point: Point) -> Sche
         raise ScheduleError("S006", f"a tile of {height} x {vectors} vectors does not fit "
                             f"{machine.vector_registers} registers", hint="choose a smaller tile")
     tile = TileChoice(height, vectors, int(full["lanes"]), bool(full["pack"]), bool(full["pack_rows"]),
-                      int(full.get("depth", 0)), height * int(full["chunk"]), full["order"] == "rows")
+                      int(full.get("depth", 0)), height * int(full["chunk"]), int(full["panels"]),
+                      full["order"] == "rows")
     return draft(task, machine, Choices(tile=tile, parallel_loops=int(full["parallel_loops"]))).schedule
 
 
@@ -70,6 +71,7 @@ def _tile_space(stage: Stage, machine: MachineFacts) -> Space:
         "pack_rows": (best.pack_rows, not best.pack_rows),
         "depth": _with_first(best.depth, depths),
         "chunk": _with_first(chunk, (0, 8, 16, 24, 32, 48, 64)),
+        "panels": _with_first(best.panels, (1, 2, 4, 8)),
         "order": (first_order, second_order),
         "parallel_loops": (3, 1, 2),
     }

@@ -22,7 +22,7 @@ SUMS_BYTES = 1 << 20    # the largest array of sums that a thread keeps
 @dataclass(frozen=True)
 class Sums:
     """`panel` has an element for each spatial point inside the blocks; `roots` are the blocked reduce axes, `last` the
-    sum of their positions in the last block."""
+    sum of their positions in the last block (0: there is one block only)."""
 
     panel: Panel
     roots: tuple[str, ...]
@@ -54,14 +54,16 @@ class Sums:
     def is_not_last(self, state: State) -> Affine:
         return self._position(state) * -1 + (self.last - 1)
 
-    def with_earlier(self, value: Expr, state: State, combine: str) -> Expr:
-        """This block's value together with that of the earlier ones."""
-        later = Call("bool", "gt", (Position("int64", self._position(state)), Const("int64", 0)))
+    def whole(self, value: Expr, state: State, combine: str) -> Expr:
+        """The last block's value together with that of the earlier ones."""
         earlier = Load(value.dtype, self.panel.buffer, self.panel.spot(state))
-        return Call(value.dtype, "select", (later, Call(value.dtype, combine, (earlier, value)), value))
+        return Call(value.dtype, combine, (earlier, value))
 
-    def keep(self, value: Expr, state: State) -> Store:
-        return Store(self.panel.buffer, self.panel.spot(state), value)
+    def kept(self, value: Expr, state: State, combine: str) -> Store:
+        """What is kept behind a block that is not the last; the first one finds nothing that is earlier."""
+        later = Call("bool", "gt", (Position("int64", self._position(state)), Const("int64", 0)))
+        both = Call(value.dtype, "select", (later, self.whole(value, state, combine), value))
+        return Store(self.panel.buffer, self.panel.spot(state), both)
 
 
 def _last(blocks: Sequence[Leaf], extent: int) -> int:
