@@ -81,6 +81,10 @@ class Runnable(Protocol):
         """The code itself, if it can be called by its address."""
         ...
 
+    def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
+        """An array for a result, its content undefined."""
+        ...
+
     def run(self, pointers: Iterable[int]) -> None:
         """Run on the arrays at these addresses: params, then results. Nothing is checked."""
         ...

@@ -43,6 +43,7 @@ CODES: dict[str, str] = {
     "H003": "unknown target",
     "H004": "thread pool cannot be used",
     "H005": "no such vector function",
+    "H006": "setting of the environment is not understood",
     "L001": "endpoint cannot be reached",
     "L002": "endpoint refused the API key",
     "L003": "endpoint refused the request",

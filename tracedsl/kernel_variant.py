@@ -80,7 +80,7 @@ class Variant:
                   for at, value in enumerate(given)]
         targets = {index: bound.leaves[leaf] for leaf, index in self.interface.writes
                    if index in self.in_place and _can_be_written(bound.leaves[leaf])} if self.in_place else {}
-        results = [targets[i] if i in targets else np.empty(shape, dtype)
+        results = [targets[i] if i in targets else self.runnable.empty(shape, dtype)
                    for i, (dtype, shape) in enumerate(self.results)]
         self.runnable.run([address_of(array) for array in (*inputs, *self.constants, *results)])
         return self.interface.assemble(results, bound.leaves, outer)

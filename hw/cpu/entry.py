@@ -11,7 +11,6 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from types import CellType, FunctionType
 from typing import Any
 
@@ -19,13 +18,12 @@ import numpy as np
 
 from tracedsl.cache import Store
 from tracedsl.diagnostics import TracedslError
-from tracedsl.hw.cpu import entry_ir, runtime
+from tracedsl.hw.cpu import entry_ir, memory, numpy_api, runtime
 from tracedsl.hw.cpu.entry_plan import Plan
 from tracedsl.hw.cpu.entry_type import can_call_natively
 from tracedsl.hw.cpu.machine import host
 from tracedsl.ir.dtypes import SHORT
 
-_NUMPYS_C_MODULE = "numpy._core._multiarray_umath"     # where NumPy's own headers look
 CAPACITY = 64       # plans of one object
 
 
@@ -74,6 +72,8 @@ def native(words: int) -> Native | None:
                               passes=2, imports=imports)
     except (TracedslError, AttributeError, ValueError):
         return None
+    if (blocks := memory.pool()) is not None:
+        ctypes.c_void_p.from_address(loaded[entry_ir.HANDLER]).value = id(blocks.capsule)
     return Native(loaded[entry_ir.ENTRY], _dicts_have_versions(at))
 
 
@@ -86,13 +86,7 @@ def _python_symbols() -> dict[str, int]:
 
 
 def _numpy_symbols() -> dict[str, int]:
-    get = ctypes.pythonapi.PyCapsule_GetPointer
-    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    table = ctypes.cast(get(import_module(_NUMPYS_C_MODULE)._ARRAY_API, None), ctypes.POINTER(ctypes.c_void_p))
-    found = {name: int(table[place] or 0) for name, place in entry_ir.NUMPY.items()}
-    if found["np_ndarray_type"] != id(np.ndarray):
-        raise ValueError("NumPy's table of functions is not what it is taken for")
-    return found
+    return {name: numpy_api.function(of) for name, of in entry_ir.NUMPY.items()}
 
 
 # -- what the code relies on --------------------------------------------------------------------------------------

@@ -37,8 +37,9 @@ OF_OUT, OF_ARGUMENT, OF_PLAN = 0, 1, 2                # kinds of parts of what i
 PYTHON = ("PyObject_Vectorcall", "PyDict_GetItemWithError", "PyErr_Clear", "PyErr_NoMemory", "PyFloat_AsDouble",
           "Py_IncRef", "Py_DecRef", "PyTuple_New", "PyTuple_SetItem", "PyEval_SaveThread", "PyEval_RestoreThread",
           "PyObject_RichCompareBool", "PyFloat_Type")
-# names of our own for functions in NumPy's table of its C API, and their places in it (numpy/__multiarray_api.h)
-NUMPY = {"np_ndarray_type": 2, "np_new_array": 94, "np_new_scalar": 60, "np_set_handler": 304}
+# names of our own for what stands in NumPy's table of its C API
+NUMPY = {"np_ndarray_type": "PyArray_Type", "np_new_array": "PyArray_NewFromDescr", "np_new_scalar": "PyArray_Scalar",
+         "np_set_handler": "PyDataMem_SetHandler"}
 ENTRY = "tdsl_call"
 HANDLER = "tdsl_entry_handler"     # the capsule of the allocator for large results, or null
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tracedsl.hw.cpu import entry_ir as ir
+from tracedsl.hw.cpu.memory import LARGE
 from tracedsl.hw.target import NativeCode
 
 Array = np.ndarray[Any, Any]
@@ -24,7 +25,6 @@ Array = np.ndarray[Any, Any]
 _C_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x001, 0x100, 0x400
 _COMPARED = (int, str, bytes)       # equal values of these are found by ==, which runs no code of the user's
 _RELEASE_US = 15.0                  # code that runs longer lets other threads have the interpreter
-LARGE = 1 << 20                     # bytes; results from here on come from the pool of blocks
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from tracedsl.diagnostics import TracedslError
+from tracedsl.hw.cpu import memory
 from tracedsl.hw.cpu.codegen import ENTRY
 from tracedsl.hw.cpu.jit import Loaded
 from tracedsl.hw.target import NativeCode
@@ -118,6 +119,10 @@ class Executable:
     @property
     def native(self) -> NativeCode:
         return NativeCode(self.address, self.layout.offsets, self.layout.workspace, self._microseconds, self._loaded)
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
+        """An array for a result; large ones come from the pool of blocks."""
+        return memory.empty(shape, dtype)
 
     def run(self, pointers: Iterable[int]) -> None:
         """Run on the arrays at these addresses: params, then results. Nothing is checked."""
