@@ -1,8 +1,8 @@
 """Large results come from a pool of blocks that were used before: their pages are there already.
 
-What holds here: arrays made by `empty` are NumPy's own in every respect (`owndata`, `resize`, freeing): NumPy is told to
-take their memory from the pool (NEP 49), for the moment of their making alone. Without the pool (other systems, limit 0)
-`empty` is `np.empty`. What the pool keeps is bounded by `limit`.
+What holds here: arrays made by `empty` are NumPy's own in every respect (`owndata`, `resize`, freeing): NumPy is told
+to take their memory from the pool (NEP 49), for the moment of their making alone. Without the pool (other systems,
+limit 0) `empty` is `np.empty`. What the pool keeps is bounded by `limit`.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""The pool of large blocks as LLVM IR: an allocator in NumPy's terms (NEP 49) that keeps freed blocks for the next result.
+"""The pool of large blocks as LLVM IR: an allocator in NumPy's terms (NEP 49) that keeps freed blocks for later.
 
 What holds here:
-- A block is a mapping of whole pages; blocks of 2 MiB and more start on a multiple of 2 MiB and ask for huge pages. The
-  64 bytes before what the caller gets hold the mapping's address and size.
+- A block is a mapping of whole pages; blocks of 2 MiB and more start on a multiple of 2 MiB and ask for huge pages.
+  The 64 bytes before what the caller gets hold the mapping's address and size.
 - Freed blocks go into a ring of `KEPT`; the oldest leaves when a place or room below `@tdsl_memory_limit` is needed.
-- The lock is only tried, never waited for: who does not get it maps and unmaps. So nothing can hang, not even in a child
-  that was forked while another thread held it.
+- The lock is only tried, never waited for: who does not get it maps and unmaps. So nothing can hang, not even in a
+  child that was forked while another thread held it.
 - Where a block's bytes start varies by a few cache lines, so that arrays that are walked together do not collide in
   the first-level cache.
 """
