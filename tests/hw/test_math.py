@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import mpmath
@@ -15,6 +16,7 @@ from tracedsl.diagnostics import TracedslError
 from tracedsl.hw.cpu import jit, math
 from tracedsl.hw.cpu.emitter import ModuleEmitter, Param, constant, vec
 from tracedsl.hw.cpu.machine import host
+from tracedsl.hw.cpu.math import exhaust
 
 Array = np.ndarray[Any, Any]
 DTYPES = {"float": np.float32, "double": np.float64}
@@ -236,3 +238,58 @@ def test_tables_are_what_derive_derives() -> None:
     assert derive.fit(target)[0] == list(coefficients.LOG_F32)
     assert derive.two_over_pi() == list(coefficients.TWO_OVER_PI)
     assert [tuple(row) for row in derive.exp_table("F32")] == list(coefficients.EXP_TABLE_F32)
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in math.METHODS}))
+def test_floats_spread_over_the_whole_format(name: str, request: pytest.FixtureRequest) -> None:
+    """A quarter of a million floats (all of them in the long run) against the function of doubles, in machine code."""
+    until = exhaust.ALL if request.config.getoption("--long") else 1 << 18
+    (worst,) = exhaust.run([name], None, until=until)
+    assert worst.done == until
+    assert worst.ulp <= 1.0, worst
+
+
+def test_exhausting_goes_on_where_it_was(tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    (first,) = exhaust.run(["exp"], state, until=4096, chunk=1024)
+    (same,) = exhaust.run(["exp"], state, until=4096)
+    (more,) = exhaust.run(["exp"], state, until=1 << 16)
+    (whole,) = exhaust.run(["exp"], None, until=1 << 16)
+    assert first == same
+    assert more == whole != first
+
+
+@pytest.mark.parametrize("elem", DTYPES)
+@pytest.mark.parametrize("n", [-3, -2, 3, 4, 5, 7, 11, 32])
+def test_whole_powers(n: int, elem: str) -> None:
+    """By multiplication; special values as NumPy's."""
+    dtype = DTYPES[elem]
+    x = np.concatenate([specials(dtype), samples(elem, 400, 7)])
+    got = run_power(n, elem, x)
+    with np.errstate(all="ignore"):
+        numpys = x ** dtype(n)
+    edge = ~np.isfinite(numpys) | (numpys == 0)
+    assert np.array_equal(got[edge], numpys[edge], equal_nan=True)
+    assert np.array_equal(np.signbit(got[numpys == 0]), np.signbit(numpys[numpys == 0]))
+    for value, power in zip(x[~edge], got[~edge], strict=True):
+        with mpmath.workprec(2000):
+            want = mpmath.mpf(float(value)) ** n
+            info = np.finfo(dtype)
+            exponent = max(int(mpmath.mag(want)) - 1, int(info.minexp)) - info.nmant
+            assert abs(mpmath.mpf(float(power)) - want) <= mpmath.mpf(2) ** exponent, value
+
+
+def run_power(n: int, elem: str, x: Array) -> Array:
+    module = ModuleEmitter("power", host().feature_names(), host().function_attributes())
+    f = module.function("f", params=[Param("x", "ptr"), Param("out", "ptr"), Param("i", "i64")])
+    source, out, i = f.params
+    value = math.emit(f, "pow", [f.load(f.gep(source, i, elem), elem), constant(elem, n)])
+    f.store(value, f.gep(out, i, elem))
+    f.ret()
+    assert "log" not in module.text()
+    loaded = jit.load(jit.compile_object(module.text()), ["f"])
+    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(loaded["f"])
+    result = np.empty_like(x)
+    for at in range(len(x)):
+        call(x.ctypes.data, result.ctypes.data, at)
+    return result

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from tracedsl.diagnostics import TracedslError, nearest
-from tracedsl.hw.cpu.emitter import FunctionEmitter, Value
+from tracedsl.hw.cpu.emitter import FunctionEmitter, Value, constant
 from tracedsl.hw.cpu.irtypes import element
 from tracedsl.hw.cpu.math import error, exponential, inverse, logarithm, power, trigonometric
 from tracedsl.hw.cpu.math.kinds import F32, F64, WIDE, Kind
@@ -63,6 +63,11 @@ def _methods() -> dict[tuple[str, str], Method]:
 METHODS = MappingProxyType(_methods())
 
 
+# (element type, constant) -> exponents up to which multiplying is quicker than exp and log
+_WHOLE_POWERS = {(elem, text): n for elem in ("float", "double") for n in range(-16, 33) if abs(n) > 1
+                 for text in (constant(elem, n).name, f" ({elem} {constant(elem, n).name})")}
+
+
 def method(name: str, type_: str) -> Method:
     """How `name` is computed for this type. Raises TracedslError (H005) for a function that does not exist."""
     found = METHODS.get((name, element(type_)))
@@ -72,7 +77,7 @@ def method(name: str, type_: str) -> Method:
     return found
 
 
-def emit(f: FunctionEmitter, name: str, args: Sequence[Value]) -> Value:
+def emit(f: FunctionEmitter, name: str, args: Sequence[Value], *, fast: bool = False) -> Value:
     """Emit name(*args); all arguments have one type, any number of lanes, which is also the result's.
 
     Raises TracedslError (H005) for an unknown function or element type.
@@ -81,6 +86,8 @@ def emit(f: FunctionEmitter, name: str, args: Sequence[Value]) -> Value:
     if len(args) != how.arity or any(a.type != args[0].type for a in args):
         raise TypeError(f"{name} takes {how.arity} arguments of one type, not {', '.join(map(str, args))}")
     numbers = [Num(f, a) for a in args]
+    if name == "pow" and (n := _WHOLE_POWERS.get((element(args[1].type), args[1].name.removeprefix("splat")))):
+        return power.whole_power(numbers[0], n).value
     if how.how == "wide":
         return how.formula(*(n.double() for n in numbers), how.kind).float().value
     return how.formula(*numbers, how.kind).value

@@ -25,9 +25,9 @@ def atan(x: Num, kind: Kind) -> Num:
 def atan2(y: Num, x: Num, kind: Kind) -> Num:
     """The angle of the point (x, y)."""
     a, b = y.abs(), x.abs()
-    large = (a > b).where(a, b)
-    down, up = large > kind.scale, large < 1.0 / kind.scale
-    scale = down.where(1.0 / kind.scale, up.where(kind.scale, large.lift(1.0)))
+    large, small = (a > b).where(a, b), (a > b).where(b, a)
+    up = (small < 1.0 / kind.scale).where(kind.scale, large.lift(1.0))
+    scale = (large > kind.scale).where(1.0 / kind.scale, up)
     infinite, one = large.equals(_INF), a.lift(1.0)
     a, b = (infinite.where(v.equals(_INF).where(one, a.lift(0.0)), v * scale) for v in (a, b))
     b = large.equals(0.0).where(one, b)

@@ -27,6 +27,10 @@ class Num:
     def type(self) -> str:
         return self.value.type
 
+    @property
+    def elem(self) -> str:
+        return element(self.type)
+
     def lift(self, other: Num | float | int) -> Num:
         """A number as a constant of this type."""
         return other if isinstance(other, Num) else Num(self.f, constant(self.type, other))

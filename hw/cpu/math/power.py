@@ -35,6 +35,33 @@ def pow_(x: Num, y: Num, kind: Kind) -> Num:
     return one_to_any.where(1.0, value)
 
 
+def whole_power(x: Num, n: int) -> Num:
+    """x^n for |n| >= 2 by multiplications of values with their errors, for a negative n of 1/x."""
+    if n > 0:
+        value, rest = _times(x, None, n)
+    else:
+        inverse = 1.0 / x
+        value, rest = _times(inverse, (-inverse).fma(x, 1.0) * inverse, -n)
+    # where the value has gone to infinity or zero, its error means nothing
+    return (rest.abs() < value.abs()).where(value + rest, value)
+
+
+def _times(x: Num, x_rest: Num | None, n: int) -> tuple[Num, Num]:
+    """(x + x_rest)^n by squaring, as a value and its error."""
+    if n == 1:
+        return x, x.lift(0.0) if x_rest is None else x_rest
+    half, half_rest = _times(x, x_rest, n // 2)
+    value = half * half
+    rest = half.fma(half, -value)
+    if n > 3 or x_rest is not None:
+        rest = (half * 2.0).fma(half_rest, rest)
+    if n % 2 == 0:
+        return value, rest
+    odd = value * x
+    odd_rest = rest.fma(x, value.fma(x, -odd))
+    return odd, odd_rest if x_rest is None else value.fma(x_rest, odd_rest)
+
+
 def _power_of_logarithm(high: Num, low: Num, y: Num, kind: Kind) -> Num:
     """e^(y (high + low))."""
     exponent = y * high

@@ -25,7 +25,8 @@ from tracedsl.ir.tensor import numpy_function
 Rule = Callable[..., Node]
 
 _NO_UFUNC = ("select", "sigmoid", "erf", "erfc")
-_OF_SCIPY = {"erf": "erf", "erfc": "erfc", "expit": "sigmoid"}
+_OF_SCIPY = {"erf": "erf", "erfc": "erfc", "expit": "sigmoid", "exp2": "exp2", "expm1": "expm1", "log1p": "log1p",
+             "cbrt": "cbrt"}
 _COMPARISONS = (np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal)
 _ON_COMPLEX = ("add", "sub", "mul", "div", "neg", "abs", "eq", "ne", "select", "isnan", "isinf", "isfinite")
 ON_BOOL = {"add": "or", "mul": "and", "maximum": "or", "minimum": "and", "fmax": "or", "fmin": "and"}
@@ -222,6 +223,41 @@ _COMPOSED: dict[np.ufunc, Rule] = {
 }
 
 
+# -- SciPy's ufuncs, by name: SciPy is not imported for them ------------------------------------------------------
+
+
+def _ndtr(recorder: Recorder, x: Node) -> Node:
+    """erfc(-x / sqrt(2)) / 2"""
+    return _scaled(0.5, recorder, recorder.emit("erfc", [_scaled(-math.sqrt(0.5), recorder, x)]))
+
+
+def _exp10(recorder: Recorder, x: Node) -> Node:
+    return recorder.emit("pow", [_full_like(recorder, x, 10), x])
+
+
+def _logit(recorder: Recorder, x: Node) -> Node:
+    """log(x / (1 - x)); around 1/2, where that loses digits, 2 atanh(2x - 1)."""
+    emit, one = recorder.emit, _full_like(recorder, x, 1)
+    far = emit("log", [emit("div", [x, emit("sub", [one, x])])])
+    near = _scaled(2.0, recorder, emit("atanh", [emit("sub", [emit("add", [x, x]), one])]))
+    middle = emit("lt", [emit("abs", [emit("sub", [x, _full_like(recorder, x, 0.5)])]), _full_like(recorder, x, 0.25)])
+    return emit("select", [middle, near, far])
+
+
+def _x_log(op: str, recorder: Recorder, x: Node, y: Node) -> Node:
+    """x log(y), and 0 for x = 0 whatever y is but NaN."""
+    emit, zero = recorder.emit, _full_like(recorder, x, 0)
+    product = emit("mul", [x, emit(op, [y])])
+    empty = emit("and", [emit("eq", [x, zero]), emit("not", [emit("isnan", [y])])])
+    return emit("select", [empty, zero, product])
+
+
+_COMPOSED_OF_SCIPY: dict[str, Rule] = {
+    "ndtr": _ndtr, "exp10": _exp10, "logit": _logit, "xlogy": partial(_x_log, "log"),
+    "xlog1py": partial(_x_log, "log1p"),
+}
+
+
 def _divmod(recorder: Recorder, a: Any, b: Any) -> Any:
     found = recorder.table
     return found[id(np.floor_divide)](recorder, a, b), found[id(np.remainder)](recorder, a, b)
@@ -318,6 +354,7 @@ def table() -> dict[Any, Implementation]:
     special = sys.modules.get("scipy.special")
     if special is not None:
         rules |= {getattr(special, name): partial(_point_of, op) for name, op in _OF_SCIPY.items()}
+        rules |= {getattr(special, name): rule for name, rule in _COMPOSED_OF_SCIPY.items()}
     forms: dict[Any, Implementation] = {ufunc: partial(call_ufunc, ufunc, rule) for ufunc, rule in rules.items()}
     return forms | {
         np.divmod: _divmod, np.where: _where, np.clip: _clip, np.round: _round, np.around: _round,
