@@ -16,6 +16,7 @@ from typing import Protocol
 from tracedsl.ir.expr import Axis, Stage, Task
 from tracedsl.schedule.access import accesses, contiguous, heavy_calls, widest
 from tracedsl.schedule.contraction import TileChoice, apply_tile, default_tile, is_tiled, tile_parallel
+from tracedsl.schedule.convolution import WindowChoice, apply_window, default_window, is_window
 from tracedsl.schedule.fusing import can_fuse, fuse_axes
 from tracedsl.schedule.primitives import Leaf, Schedule
 
@@ -48,6 +49,7 @@ class Choices:
     rows: int = 16              # rows of a tile in which rows and columns are exchanged
     parallel_loops: int = 3     # at most so many outer loops run in parallel
     tile: TileChoice | None = None
+    window: WindowChoice | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,10 @@ def _stage(made: Draft, number: int, stage: Stage) -> Draft:
         return _elementwise(made, 1 + number)
     made = _fuse_neighbours(made, 1 + number)
     stage = made.task.stages[number]
+    if not made.task.shared and is_window(stage):
+        window = made.how.window or default_window(stage, made.machine)
+        schedule, outer = apply_window(made.schedule, stage, number, window)
+        return _parallel(replace(made, schedule=schedule), 1 + number, until=outer)
     if not made.task.shared and is_tiled(stage):
         tile = made.how.tile or default_tile(stage, made.machine)
         made = made.then(lambda s: apply_tile(s, stage, number, tile))

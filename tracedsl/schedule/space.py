@@ -13,6 +13,7 @@ from typing import Any
 from tracedsl.diagnostics import nearest
 from tracedsl.ir.expr import Stage, Task
 from tracedsl.schedule.contraction import TileChoice, default_tile, is_tiled, registers_of
+from tracedsl.schedule.convolution import is_window, window_from_point, window_space
 from tracedsl.schedule.default import Choices, MachineFacts, draft
 from tracedsl.schedule.primitives import Schedule, ScheduleError
 
@@ -26,6 +27,8 @@ def schedule_space(task: Task, machine: MachineFacts) -> Space:
     if task.hints or not task.stages:
         return {}
     main = max(task.stages, key=_work)
+    if not task.shared and is_window(main):
+        return window_space(main, machine)
     if not task.shared and is_tiled(main):
         return _tile_space(main, machine)
     space: Space = {"parallel_loops": (3, 1, 2)}
@@ -46,6 +49,9 @@ def schedule_from_point(task: Task, machine: MachineFacts, point: Point) -> Sche
         if name not in known:
             raise ScheduleError("S001", f"the task has no choice {name!r}", hint=nearest(name, known))
     full = {name: point.get(name, values[0]) for name, values in known.items()}
+    if "width" in known:
+        window = window_from_point(max(task.stages, key=_work), machine, full)
+        return draft(task, machine, Choices(window=window)).schedule
     if "height" not in known:
         return draft(task, machine, Choices(**full)).schedule
     height, vectors = int(full["height"]), int(full["vectors"])
