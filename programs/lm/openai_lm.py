@@ -1,53 +1,42 @@
-"""Any OpenAI-compatible endpoint, through the `openai` package.
+"""Any OpenAI-compatible endpoint, through the `openai` package: chat completions, responses, embeddings.
 
-What holds here: the API key stays in one object that never shows it; it is in no key, repr, log or exception text, also
-when an endpoint echoes it. Failures of the package are never chained to ours (they carry the request's headers); their
-text is, with the key taken out. The package's own retries are off: `LMClient` is the one place that repeats a call.
+What holds here: what goes out and comes in is plain JSON, written and read by `wire` and `responses`; `openai_line`
+does the calls. A stream that ends before its answer did is a failure, never a short answer.
 """
 
 from __future__ import annotations
 
-import email.utils
 import json
-import os
 import re
-import threading
-import time
-from collections.abc import Mapping
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
-from tracedsl.programs.lm.base import Constraint, LMError, LMRequest, LMResponse, LMTransientError, Usage
+from tracedsl.programs.driving import current_io, drive
+from tracedsl.programs.lm.accounts import most_used
+from tracedsl.programs.lm.base import (
+    Capability,
+    Constraint,
+    LMChunk,
+    LMError,
+    LMRequest,
+    LMResponse,
+    LMTransientError,
+    Usage,
+)
 from tracedsl.programs.lm.client import LMClient
+from tracedsl.programs.lm.openai_line import Line
 from tracedsl.programs.lm.prices import price_of
-from tracedsl.programs.lm.wire import chat_message
+from tracedsl.programs.lm.responses import ResponsesStream, read_response, responses_body
+from tracedsl.programs.lm.wire import ChatStream, chat_body, read_chat
 
-DEFAULT_BASE = "https://api.openai.com/v1"
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 _REASONING = re.compile(r"^(o\d|gpt-5)")
 _STRUCTURED = re.compile(r"^(gpt-4o|gpt-4\.1|gpt-5|o[1-9])")
-_RETRIED = frozenset({408, 409, 429})
-
-
-class Secret:
-    """A text that shows itself to nobody who does not ask for it by name."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        return self._text
-
-    def redact(self, text: str) -> str:
-        """`text` without the secret."""
-        return text.replace(self._text, "[api key]") if self._text else text
-
-    def __repr__(self) -> str:
-        return "[secret]"
-
-    def __reduce__(self) -> Any:
-        raise TypeError("a secret is not written anywhere")
 
 
 class OpenAILM(LMClient):
@@ -57,165 +46,159 @@ class OpenAILM(LMClient):
         model: its name there.
         api_key: default `$OPENAI_API_KEY`; not needed for an `api_base` of your own.
         api_base: the endpoint, up to `/v1`; default `$OPENAI_BASE_URL`, else OpenAI's.
-        timeout: seconds for one try.
+        timeout: seconds for one try, from its beginning to its end; for a stream, between two pieces.
+        model_type: which interface to speak: "chat" (chat completions) or "responses".
         structured: whether the endpoint keeps to a JSON schema; default: yes for the OpenAI models that do.
+        capabilities: what the model takes and gives beside text; default: what is known of OpenAI's.
         settings: see `LMClient`. `temperature` is 0 by default, and left out for reasoning models, which take none.
     """
 
     def __init__(self, model: str, *, api_key: str | None = None, api_base: str | None = None, timeout: float = 60.0,
-                 structured: bool | None = None, **settings: Any) -> None:
+                 model_type: Literal["chat", "responses"] = "chat", structured: bool | None = None,
+                 capabilities: Iterable[Capability] | None = None, **settings: Any) -> None:
         self._reasoning = bool(_REASONING.match(model))
         settings.setdefault("temperature", None if self._reasoning else 0.0)
         settings["price"] = settings.get("price") or price_of(model)
         super().__init__(model, **settings)
-        self._base = checked_base(api_base or os.environ.get("OPENAI_BASE_URL") or DEFAULT_BASE)
-        self._secret = Secret(api_key or os.environ.get("OPENAI_API_KEY") or "")
-        self._timeout = timeout
+        if model_type not in ("chat", "responses"):
+            raise LMError("L003", f"model_type {model_type!r} is not known", hint='it is "chat" or "responses"')
+        self._responses = model_type == "responses"
         self._structured = bool(_STRUCTURED.match(model)) if structured is None else structured
-        self._client: Any = None
-        self._making = threading.Lock()
+        self._capabilities = _capabilities(model) if capabilities is None else frozenset(capabilities)
+        self._line = Line(model, api_key, api_base, timeout)
 
     @property
     def endpoint(self) -> str:
-        return self._base
+        return f"{self._line.base} responses" if self._responses else self._line.base
 
     @property
     def constraints(self) -> frozenset[Constraint]:
         return frozenset({"json_schema"}) if self._structured else frozenset()
 
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        return self._capabilities
+
     def dump_state(self) -> dict[str, Any]:
-        return {**super().dump_state(), "model": f"openai/{self.model}", "endpoint": self.endpoint}
+        kind = {"model_type": "responses"} if self._responses else {}
+        return {**super().dump_state(), "model": f"openai/{self.model}", "endpoint": self._line.base, **kind}
 
-    def _send(self, request: LMRequest) -> LMResponse:
-        import openai
-
-        client = self._connect(openai)
-        failure: LMError | None = None
+    async def _asend(self, request: LMRequest) -> LMResponse:
+        data = await self._line.ask(self._resource, self._body(request))
         try:
-            answer = client.chat.completions.create(**self._body(request))
-        except openai.APIStatusError as error:
-            failure = self._refusal(error)
-        except openai.APIConnectionError as error:  # also time-outs
-            failure = self._unreachable(error)
-        except (openai.APIError, ValueError) as error:  # a body that is no JSON, or no chat completion
-            failure = self._nonsense(str(error))
-        if failure is not None:
-            raise failure  # outside the handlers, so that the package's exception is not chained
-        return self._read(answer)
+            response = read_response(data) if self._responses else read_chat(data)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            failure = self._line.nonsense(f"{error} in {str(data)[:200]}")
+        else:
+            return _counted(request, response)
+        raise failure
 
-    def _connect(self, openai: Any) -> Any:
-        with self._making:
-            if self._client is None:
-                key = self._secret.reveal()
-                if not key and self._base == DEFAULT_BASE:
-                    raise LMError("L012", f"no API key for {self.model}", why="OPENAI_API_KEY is not set",
-                                  hint='set it, pass LM(..., api_key=...), or use the embedded model: '
-                                       'LM("local/smollm2-135m")')
-                self._client = openai.OpenAI(api_key=key or "none", base_url=self._base, max_retries=0,
-                                             timeout=self._timeout)
-            return self._client
+    async def _astream(self, request: LMRequest) -> AsyncGenerator[LMChunk, None]:
+        body, stream = self._body(request), ResponsesStream() if self._responses else ChatStream()
+        body |= {"stream": True} if self._responses else {"stream": True, "stream_options": {"include_usage": True}}
+        async with aclosing(self._line.events(self._resource, body)) as events:
+            async for event in events:
+                failure = None
+                try:
+                    chunks = stream.add(event)
+                except (KeyError, TypeError, ValueError, AttributeError) as error:
+                    failure = self._line.nonsense(f"{error} in {str(event)[:200]}")
+                if failure is not None:
+                    raise failure
+                for chunk in chunks:
+                    yield chunk
+        response = stream.finished()
+        if response is None:
+            raise LMTransientError("L001", f"{self._line.base} broke off in the middle of an answer",
+                                   hint="ask again; complete() does so by itself")
+        yield LMChunk(response=_counted(request, response))
+
+    def _resource(self, client: Any) -> Any:
+        return client.responses if self._responses else client.chat.completions
 
     def _body(self, request: LMRequest) -> dict[str, Any]:
-        body: dict[str, Any] = {"model": self.model, "messages": [chat_message(m) for m in request.messages]}
+        if self._responses:
+            return {"model": self.model, **responses_body(request)}
+        body = {"model": self.model, **chat_body(request)}
         if request.temperature is not None:
             body["temperature"] = request.temperature
         if request.max_tokens is not None:
             body["max_completion_tokens" if self._reasoning else "max_tokens"] = request.max_tokens
         if request.n > 1:
             body["n"] = request.n
-        if request.seed is not None:
-            body["seed"] = request.seed
-        if request.stop:
-            body["stop"] = list(request.stop)
         if request.response_format is not None and request.response_format.kind == "json_schema":
             schema = {"name": "answer", "schema": json.loads(request.response_format.text)}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return body
 
-    def _read(self, answer: Any) -> LMResponse:
-        """The texts; raises `LMError` if this is no chat completion (a proxy's page, a body cut off)."""
-        choices = getattr(answer, "choices", None)
-        if not isinstance(choices, list) or not choices:
-            raise self._nonsense(str(answer)[:200])
-        texts, finish = [], "stop"
-        for choice in choices:
-            message = getattr(choice, "message", None)
-            if message is None or not isinstance(getattr(message, "content", None), (str, type(None))):
-                raise self._nonsense("a choice has no message")
-            texts.append(message.content or "")
-            finish = "length" if choice.finish_reason == "length" else finish
-        usage = getattr(answer, "usage", None)
-        spent = Usage(getattr(usage, "prompt_tokens", 0) or 0, getattr(usage, "completion_tokens", 0) or 0, 1)
-        return LMResponse(tuple(texts), spent, finish)
 
-    # -- failures ------------------------------------------------------------------------------------------------
-
-    def _refusal(self, error: Any) -> LMError:
-        """An answer with an error status."""
-        status = error.status_code
-        why = f"HTTP {status}: {self._clean(_message(error))}"
-        if status in (401, 403):
-            return LMError("L002", f"{self.endpoint} refused the API key", why=why,
-                           hint="check OPENAI_API_KEY or api_key=...; it may belong to another endpoint")
-        if status in _RETRIED or status >= 500:
-            passing = LMTransientError("L004", f"{self.endpoint} keeps failing", why=why,
-                                       hint="try again later, or send fewer calls at once (num_threads)")
-            passing.retry_after = retry_after(error.response.headers)
-            return passing
-        if "context_length" in why or "maximum context" in why:
-            return LMError("L010", f"the prompt is too long for {self.model}", why=why,
-                           hint="use fewer or shorter demonstrations")
-        hint = "check the model's name and api_base" if status == 404 else "the request itself is at fault"
-        return LMError("L003", f"{self.endpoint} refused the request", why=why, hint=hint)
-
-    def _unreachable(self, error: Any) -> LMError:
-        cause = getattr(error, "__cause__", None)
-        why = self._clean(f"{error} {cause if cause is not None else ''}".strip())
-        return LMTransientError("L001", f"cannot reach {self.endpoint}", why=why,
-                                hint="is the server running, and is api_base right?")
-
-    def _nonsense(self, text: str) -> LMError:
-        return LMError("L005", f"{self.endpoint} sent something that is no chat completion", why=self._clean(text),
-                       hint="check api_base: it usually ends in /v1")
-
-    def _clean(self, text: str) -> str:
-        """One short line without the key and without credentials from the URL."""
-        text = re.sub(r"(?<=://)[^/@\s]+@", "", self._secret.redact(text))
-        return " ".join(re.sub(r"\b(?:sk|key)-[\w*-]{6,}", "[api key]", text).split())[:300]
+def _capabilities(model: str) -> frozenset[Capability]:
+    """What is known of OpenAI's models; nothing of others."""
+    if not _STRUCTURED.match(model):
+        return frozenset()
+    more: Capability = "reasoning" if _REASONING.match(model) else "logprobs"
+    return frozenset({"tools", "images", "files", more})
 
 
-def checked_base(base: str) -> str:
-    """The endpoint's address without a slash at its end; raises `LMError` if it is none or holds a credential (HTTP
-    clients write addresses into their logs)."""
-    url = urlsplit(base)
-    if url.scheme not in ("http", "https") or not url.hostname:
-        raise LMError("L013", "api_base is not an address" if "@" in base else f"api_base {base!r} is not an address",
-                      hint="write it like https://host/v1")
-    if url.username or url.password or url.query or url.fragment:
-        raise LMError("L013", f"api_base for {url.hostname} holds a user, a password or a query",
-                      why="they would end up in logs", hint="leave them out and pass the credential as api_key=...")
-    return base.rstrip("/")
+def _counted(request: LMRequest, response: LMResponse) -> LMResponse:
+    """The response; where the endpoint does not say what it used, with the most that it can be: a token a byte."""
+    if response.usage.total_tokens:
+        return response
+    prompt = most_used(request, None, None).prompt_tokens
+    written = sum(len(text.encode("utf-8", "surrogatepass")) for text in response.texts)
+    return replace(response, usage=Usage(prompt, written, 1))
 
 
-def _message(error: Any) -> str:
-    """What the endpoint said, out of its usual wrapping."""
-    body = error.body
-    inner = body.get("error", body) if isinstance(body, Mapping) else body
-    said = inner.get("message", inner) if isinstance(inner, Mapping) else inner
-    return str(said or error.message)
+class OpenAIEmbedder:
+    """An embedding model behind an OpenAI-compatible endpoint: `OpenAIEmbedder("text-embedding-3-small")`.
 
+    Args:
+        model, api_key, api_base, timeout: as for `OpenAILM`.
+        batch_size: texts in one call.
+        num_retries: how often a failure that may pass is tried again.
+    """
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The wait in seconds that a `Retry-After` header asks for: a number, or a date (RFC 9110, section 10.2.3)."""
-    value = headers.get("retry-after")
-    if not value:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        when = email.utils.parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, when.timestamp() - time.time())
+    def __init__(self, model: str, *, api_key: str | None = None, api_base: str | None = None, timeout: float = 60.0,
+                 batch_size: int = 128, num_retries: int = 3) -> None:
+        self.model = model
+        self.num_retries = num_retries
+        self._batch_size = batch_size
+        self._line = Line(model, api_key, api_base, timeout)
+
+    @property
+    def identity(self) -> str:
+        return f"{self.model} @ {self._line.base}"
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See `Embedder`."""
+        return drive(self.aembed(texts))
+
+    async def aembed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See `Embedder`."""
+        import numpy as np
+
+        rows: list[Any] = []
+        for start in range(0, len(texts), self._batch_size):
+            rows += await self._batch(list(texts[start:start + self._batch_size]))
+        return np.array(rows, np.float32) if rows else np.zeros((0, 0), np.float32)
+
+    async def _batch(self, texts: list[str]) -> list[Any]:
+        body = {"model": self.model, "input": texts, "encoding_format": "float"}
+        for attempt in range(self.num_retries + 1):
+            try:
+                data = await self._line.ask(lambda client: client.embeddings, body)
+                break
+            except LMTransientError as error:
+                if attempt == self.num_retries:
+                    raise
+                await current_io().sleep(error.retry_after if error.retry_after is not None else 0.5 * 2**attempt)
+        try:
+            rows = [row["embedding"] for row in sorted(data["data"], key=lambda row: row["index"])]
+            if len(rows) == len(texts) and len({len(row) for row in rows}) == 1:
+                return rows
+        except (KeyError, TypeError):
+            pass
+        raise self._line.nonsense(f"not {len(texts)} vectors: {str(data)[:200]}")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.model!r})"

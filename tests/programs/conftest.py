@@ -3,10 +3,12 @@ request."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -25,7 +27,7 @@ def _own_settings() -> Iterator[None]:
     _process.settings = kept
 
 
-Reply = tuple[int, dict[str, str], bytes] | str
+Reply = tuple[int, dict[str, str], bytes] | str | Callable[[BaseHTTPRequestHandler], None]
 
 
 class Endpoint:
@@ -64,10 +66,16 @@ class Endpoint:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                reply = endpoint.take(json.loads(body), {k.lower(): v for k, v in self.headers.items()})
+                self.asked = json.loads(body)
+                reply = endpoint.take(self.asked, {k.lower(): v for k, v in self.headers.items()})
                 endpoint.delay()
                 if isinstance(reply, str):
                     self._misbehave(reply)
+                    return
+                if callable(reply):
+                    with contextlib.suppress(OSError):      # the client has gone
+                        reply(self)
+                    self.close_connection = True
                     return
                 status, headers, content = reply
                 self.send_response(status)
@@ -95,6 +103,40 @@ class Endpoint:
         return Handler
 
 
+def streamed(*events: Any, end: bytes = b"data: [DONE]\n\n", pause: float = 0.0) -> Reply:
+    """Server-sent events, one after the other; `end` is written as it is."""
+
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        for event in events:
+            text = event if isinstance(event, bytes) else json.dumps(event).encode()
+            handler.wfile.write(b"data: " + text + b"\n\n")
+            handler.wfile.flush()
+            time.sleep(pause)
+        handler.wfile.write(end)
+
+    return reply
+
+
+def dripping(body: bytes, pause: float) -> Reply:
+    """A body that comes one byte at a time."""
+
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/json")
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        for byte in body:
+            handler.wfile.write(bytes([byte]))
+            handler.wfile.flush()
+            time.sleep(pause)
+
+    return reply
+
+
 def chat_reply(*texts: str, finish: str = "stop") -> Reply:
     """A well-formed chat completion."""
     choices = [{"index": i, "finish_reason": finish, "message": {"role": "assistant", "content": t}}
@@ -113,5 +155,6 @@ def error_reply(status: int, message: str, **headers: str) -> Reply:
 def endpoint() -> Iterator[Any]:
     made = Endpoint()
     made.reply, made.error = chat_reply, error_reply  # type: ignore[attr-defined]
+    made.streamed, made.dripping = streamed, dripping  # type: ignore[attr-defined]
     yield made
     made.close()

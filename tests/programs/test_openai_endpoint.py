@@ -14,7 +14,8 @@ import pytest
 
 from tracedsl.programs import LM, LMError, Predict, configure
 from tracedsl.programs.lm.base import LMTransientError, Message
-from tracedsl.programs.lm.openai_lm import OpenAILM, retry_after
+from tracedsl.programs.lm.openai_line import retry_after
+from tracedsl.programs.lm.openai_lm import OpenAILM
 
 KEY = "sk-verysecret-0123456789abcdef"
 HELLO = [Message("user", "hello")]
