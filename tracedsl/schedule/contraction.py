@@ -32,11 +32,12 @@ WAITING = 4              # pieces of work a core at least
 BALANCE = 0.95           # share of the time that all cores are busy, at least
 FAR = 4096               # bytes between neighbours along the reduced axis from which rows are worth a copy
 LATENCY = 8              # independent sums that keep the multiply-add units busy
-PACK_ROWS = 8            # a panel that serves at least this many tiles is worth copying
+PACK_ROWS = 16           # a panel that serves at least this many tiles is worth copying
+COPY_AGAIN = 8           # ... and again for each chunk of so many
 TURN_ROWS = 32           # ... and so many rows if copying turns it over
-STEP_OVERHEAD = 1.5      # cost of one step of the innermost loop, in multiply-adds
+STEP_OVERHEAD = 0.4      # cost of one step of the innermost loop, in multiply-adds
 KIND_COST = 0.01         # ... and of each further kind of tile: code to compile and to fetch
-LOAD_COST = 0.15         # ... and of each load that hides behind them
+LOAD_COST = 0.10         # ... and of each load that hides behind them
 TILES = ((6, 4), (5, 5), (9, 3), (8, 2), (4, 4), (12, 2), (14, 2), (4, 3), (6, 2), (5, 2), (4, 2), (3, 4), (2, 6),
          (1, 12), (2, 4), (3, 2), (2, 2), (1, 8), (1, 4), (8, 1), (6, 1), (4, 1), (2, 1), (1, 2), (1, 1))
 
@@ -100,7 +101,14 @@ def default_tile(stage: Stage, machine: MachineFacts) -> TileChoice:
         return TileChoice(rows, columns, min(lanes, part.along.extent))
     lanes = min(lanes, part.column.extent)
     fitting = [t for t in TILES if registers_of(*t) <= machine.vector_registers]
-    height, vectors = min(fitting, key=lambda t: tile_steps(t, part.row.extent, part.column.extent, lanes))
+    others = math.prod(a.extent for a in stage.axes) // (part.row.extent * part.column.extent)
+
+    def cost(tile: tuple[int, int]) -> float:
+        pieces = others * -(-part.row.extent // tile[0]) * -(-part.column.extent // (tile[1] * lanes))
+        idle = machine.cores * -(-pieces // machine.cores) / pieces
+        return idle * tile_steps(tile, part.row.extent, part.column.extent, lanes)
+
+    height, vectors = min(fitting, key=cost)
     tiles, panels = -(-part.row.extent // height), -(-part.column.extent // (vectors * lanes))
     depth = block_depth(stage)
     sums = depth or math.prod(k.extent for k in stage.reduce)
@@ -109,7 +117,7 @@ def default_tile(stage: Stage, machine: MachineFacts) -> TileChoice:
     turned = not contiguous(accesses(stage, finish=False), part.column)
     pack = turned or ((not whole or (bool(depth) and panels > 1)) and tiles >= PACK_ROWS)
     rows_first = not pack and (panels == 1 or whole)
-    items = math.prod(a.extent for a in stage.axes) // (part.row.extent * part.column.extent)
+    items = others
     pack_rows = bool(depth) and tiles >= PACK_ROWS and _far_apart(stage, part)
     strip, sums_strip = (height * n * BYTES[stage.value.dtype] for n in (sums, vectors * lanes))   # of one tile of rows
     aside = bool(depth) and not rows_first and (pack_rows or tiles * strip > machine.l2 // 2)
@@ -117,17 +125,18 @@ def default_tile(stage: Stage, machine: MachineFacts) -> TileChoice:
     items *= 1 if rows_first else -(-panels // side)
     most = CHUNK if aside else max(CHUNK, machine.l2 // 2 // sums_strip)
     most = max(1, min(most, machine.l2 // 2 // strip)) if pack_rows else most
-    chunk = height * _chunk_tiles(tiles, most, items, machine.cores) if pack or depth else 0
+    least = COPY_AGAIN if pack or pack_rows else 1
+    chunk = height * _chunk_tiles(tiles, most, least, items, machine.cores) if pack or depth else 0
     return TileChoice(height, vectors, lanes, pack, pack_rows, depth, chunk, side, rows_first)
 
 
-def _chunk_tiles(tiles: int, most: int, items: int, cores: int) -> int:
-    """Tiles in each of equal chunks: at most `most`, and few enough that all cores end about together, each chunk being
-    done `items` times; but not so few that copies do not pay."""
-    count = -(-tiles // most)
-    while tiles // (count + 1) >= PACK_ROWS and not _balanced(count * items, cores):
-        count += 1
-    return -(-tiles // count)
+def _chunk_tiles(tiles: int, most: int, least: int, items: int, cores: int) -> int:
+    """Tiles in each of equal chunks: `least` to `most`, few enough that all cores end about together, each chunk being
+    done `items` times."""
+    size = -(-tiles // -(-tiles // most))
+    while size > least and not _balanced(-(-tiles // size) * items, cores):
+        size -= 1
+    return size
 
 
 def _balanced(items: int, cores: int) -> bool:
