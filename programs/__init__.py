@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from tracedsl.programs.adapters.chat import ChatAdapter as ChatAdapter
     from tracedsl.programs.adapters.json import JSONAdapter as JSONAdapter
     from tracedsl.programs.adapters.plain import PlainAdapter as PlainAdapter
+    from tracedsl.programs.adapters.two_step import TwoStepAdapter as TwoStepAdapter
     from tracedsl.programs.adapters.xml import XMLAdapter as XMLAdapter
+    from tracedsl.programs.choosing import AdapterChoice as AdapterChoice
+    from tracedsl.programs.choosing import choose_adapter as choose_adapter
     from tracedsl.programs.context import TraceStep as TraceStep
     from tracedsl.programs.context import configure as configure
     from tracedsl.programs.context import context as context
@@ -59,6 +62,11 @@ if TYPE_CHECKING:
     from tracedsl.programs.modules.predict import PreparedCall as PreparedCall
     from tracedsl.programs.signature import Signature as Signature
     from tracedsl.programs.signature import ensure_signature as ensure_signature
+    from tracedsl.programs.streaming import StatusMessage as StatusMessage
+    from tracedsl.programs.streaming import StatusMessageProvider as StatusMessageProvider
+    from tracedsl.programs.streaming import StreamListener as StreamListener
+    from tracedsl.programs.streaming import StreamResponse as StreamResponse
+    from tracedsl.programs.streaming import streamify as streamify
     from tracedsl.programs.teleprompters.base import Teleprompter as Teleprompter
     from tracedsl.programs.teleprompters.bootstrap import BootstrapFewShot as BootstrapFewShot
     from tracedsl.programs.teleprompters.labeled import LabeledFewShot as LabeledFewShot
@@ -74,7 +82,9 @@ else:
         "adapters.chat": "ChatAdapter",
         "adapters.json": "JSONAdapter",
         "adapters.plain": "PlainAdapter",
+        "adapters.two_step": "TwoStepAdapter",
         "adapters.xml": "XMLAdapter",
+        "choosing": "AdapterChoice choose_adapter",
         "context": "TraceStep configure context current_lm trace_calls",
         "evaluate": "Evaluate EvaluationResult",
         "example": "Completions Example Prediction",
@@ -96,6 +106,7 @@ else:
         "field_types.text": "Code Reasoning",
         "fields": "InputField OutputField",
         "signature": "Signature ensure_signature",
+        "streaming": "StatusMessage StatusMessageProvider StreamListener StreamResponse streamify",
         "teleprompters.base": "Teleprompter",
         "teleprompters.bootstrap": "BootstrapFewShot",
         "teleprompters.labeled": "LabeledFewShot",

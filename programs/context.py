@@ -115,6 +115,26 @@ def chunk_sink() -> ChunkSink | None:
     return _chunk_sink.get()
 
 
+Watcher = Callable[[str, Any, Any], None]
+"""Told ("module_start", module, inputs), ("module_end", module, outputs), the same for "lm" and "tool"."""
+_watcher: ContextVar[Watcher | None] = ContextVar("tracedsl_watcher", default=None)
+
+
+@contextmanager
+def watch_calls(watcher: Watcher | None) -> Iterator[None]:
+    """Within this block, `watcher` is told when modules, models and tools begin and end."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
+
+
+def current_watcher() -> Watcher | None:
+    """Who watches here."""
+    return _watcher.get()
+
+
 @contextmanager
 def trace_calls() -> Iterator[list[TraceStep]]:
     """Collect the calls of all predictors made inside the `with` block (also by enclosing blocks)."""

@@ -89,6 +89,7 @@ CODES: dict[str, str] = {
     "P106": "cached program does not fit",
     "P107": "compilation of a program was interrupted",
     "P020": "image, sound or file cannot be made",
+    "P021": "no adapter could be scored",
     "H021": "array does not fit the compiled code",
     "H022": "compiled code is of another machine or version",
     "H020": "loop nest is not well formed",

@@ -51,11 +51,13 @@ class Adapter(Protocol):
 
 
 class AdapterParseError(TracedslError, ValueError):
-    """An answer that could not be read. `text` is the raw answer, `field` the output that failed (None: all of it)."""
+    """An answer that could not be read. `text` is the raw answer, `field` the output that failed (None: all of it);
+    `worth_asking_again` is False where the same model was asked again already, or another one failed."""
 
     text: str
     field: str | None
     reason: str
+    worth_asking_again: bool = True
 
     @classmethod
     def of(cls, adapter: str, signature: type[Signature], text: str, field: str | None, reason: str,

@@ -47,6 +47,16 @@ class FieldStream(Protocol):
         """More of the answer."""
 
 
+class NoStream:
+    """For answers that say nothing about fields before they are whole."""
+
+    def __init__(self) -> None:
+        self.closed: set[str] = set()
+
+    def feed(self, text: str) -> Iterator[Piece]:
+        return iter(())
+
+
 class ThoughtFilter:
     """Takes thoughts away from the beginning of an answer, and holds end tokens back, before a stream sees them."""
 
@@ -138,7 +148,9 @@ class _Sections:
         raise NotImplementedError
 
     def _line_start(self) -> int:
-        return self._text.rfind("\n") + 1
+        """Where the last line begins; a place within it if it is longer than any marker."""
+        begin = max(0, len(self._text) - _LONGEST_MARK - 1)
+        return max(begin, self._text.rfind("\n", begin) + 1)
 
 
 class MarkStream(_Sections):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tracedsl.cache import write_atomic
 from tracedsl.diagnostics import TracedslError, nearest
+from tracedsl.programs.context import current_watcher
 from tracedsl.programs.driving import current_io, drive
 
 if TYPE_CHECKING:
@@ -68,10 +69,22 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.forward(*args, **kwargs)
+        watcher = current_watcher()
+        if watcher is None:
+            return self.forward(*args, **kwargs)
+        watcher("module_start", self, kwargs)
+        outputs = self.forward(*args, **kwargs)
+        watcher("module_end", self, outputs)
+        return outputs
 
     async def acall(self, *args: Any, **kwargs: Any) -> Any:
-        return await self.aforward(*args, **kwargs)
+        watcher = current_watcher()
+        if watcher is None:
+            return await self.aforward(*args, **kwargs)
+        watcher("module_start", self, kwargs)
+        outputs = await self.aforward(*args, **kwargs)
+        watcher("module_end", self, outputs)
+        return outputs
 
     def batch(self, examples: Iterable[Any], num_threads: int | None = None, max_errors: int | None = None,
               return_failed_examples: bool = False) -> Any:

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any, Self
 from tracedsl.cache import digest
 from tracedsl.diagnostics import TracedslError, nearest
 from tracedsl.programs.adapters.base import Adapter, AdapterParseError
-from tracedsl.programs.context import ChunkSink, chunk_sink, current_adapter, current_lm, record_call
+from tracedsl.programs.adapters.native import prompt_for, read_answer
+from tracedsl.programs.context import (
+    ChunkSink,
+    chunk_sink,
+    current_adapter,
+    current_lm,
+    current_watcher,
+    record_call,
+)
 from tracedsl.programs.driving import drive
 from tracedsl.programs.example import Example, Prediction
 from tracedsl.programs.lm.accounts import call_site, open_accounts
@@ -78,12 +86,15 @@ class Predict(Module, Parameter):
     def __call__(self, *args: Any, **inputs: Any) -> Prediction:
         if args:
             raise self._positional(args)
-        return drive(self.aforward(**inputs)) if type(self) is Predict else self.forward(**inputs)
+        if type(self) is Predict and current_watcher() is None:
+            return drive(self.aforward(**inputs))
+        made: Prediction = super().__call__(**inputs)
+        return made
 
     async def acall(self, *args: Any, **inputs: Any) -> Prediction:
         if args:
             raise self._positional(args)
-        made: Prediction = await self.aforward(**inputs)
+        made: Prediction = await super().acall(**inputs)
         return made
 
     def _positional(self, args: tuple[Any, ...]) -> PredictError:
@@ -107,9 +118,8 @@ class Predict(Module, Parameter):
         checked = made.check_inputs(inputs)
         lm = lm or self.lm or current_lm()
         adapter = adapter or current_adapter(lm)
-        messages = adapter.format(made, _mappings(self.demos if demos is None else demos), checked)
-        settings = {**self.config, **(config or {})}
-        settings.setdefault("response_format", adapter.response_format(made, lm.constraints))
+        messages, settings = prompt_for(adapter, made, _mappings(self.demos if demos is None else demos), checked, lm)
+        settings |= {**self.config, **(config or {})}
         return PreparedCall(made, checked, lm, adapter, lm.request(messages, **settings))
 
     def execute(self, call: PreparedCall) -> Prediction:
@@ -120,17 +130,27 @@ class Predict(Module, Parameter):
         """Make the call. An answer that cannot be read is asked for once more."""
         response = await self._ask(call)
         try:
-            return _read(call, response)
+            return await _read(call, response)
         except AdapterParseError as first:
+            if not first.worth_asking_again:
+                raise
             again = repair(call.request, response, first)
             second_response = await self._ask(replace(call, request=again))
             try:
-                return _read(call, second_response, spent=response.usage)
+                return await _read(call, second_response, spent=response.usage)
             except AdapterParseError as second:
                 raise second from first
 
     async def _ask(self, call: PreparedCall) -> LMResponse:
         """The response, booked under the name of this predictor."""
+        if (watcher := current_watcher()) is not None:
+            watcher("lm_start", call.lm, {"request": call.request})
+            response = await self._booked(call)
+            watcher("lm_end", call.lm, response)
+            return response
+        return await self._booked(call)
+
+    async def _booked(self, call: PreparedCall) -> LMResponse:
         sink = chunk_sink()
         if not open_accounts():
             return await (call.lm.acomplete(call.request) if sink is None else self._listened(call, sink))
@@ -196,13 +216,13 @@ def repair(request: LMRequest, response: LMResponse, error: AdapterParseError) -
     return request.with_(messages=(*request.messages, *turns))
 
 
-def _read(call: PreparedCall, response: LMResponse, spent: Usage | None = None) -> Prediction:
+async def _read(call: PreparedCall, response: LMResponse, spent: Usage | None = None) -> Prediction:
     """The answers as a prediction. Of several answers, those that can be read; if none can, the first error. `spent`
     was used before, for an answer that could not be read."""
     rows, first = [], None
-    for text in response.texts:
+    for i in range(len(response.texts)):
         try:
-            rows.append(call.adapter.parse(call.signature, text))
+            rows.append(await read_answer(call.adapter, call.signature, call.lm, response, i))
         except AdapterParseError as error:
             first = first or error
     if not rows:

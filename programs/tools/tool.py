@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from tracedsl.diagnostics import TracedslError, nearest
+from tracedsl.programs.context import current_watcher
 from tracedsl.programs.driving import current_io, drive, running_loop
 from tracedsl.programs.lm.base import ToolSpec
 from tracedsl.programs.tools import schema
@@ -158,6 +159,14 @@ class Tool:
 
     async def acall(self, *args: Any, **kwargs: Any) -> Any:
         """As a call; an asynchronous function is awaited, any other runs on a thread so that the loop goes on."""
+        if (watcher := current_watcher()) is None:
+            return await self._run(args, kwargs)
+        watcher("tool_start", self, kwargs)
+        outputs = await self._run(args, kwargs)
+        watcher("tool_end", self, outputs)
+        return outputs
+
+    async def _run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         io = current_io()
         started = self._start(args, kwargs) if is_async(self.func) else await io.call(self._start, args, kwargs)
         if not inspect.isawaitable(started):

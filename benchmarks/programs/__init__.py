@@ -1,0 +1,1 @@
+"""Programs beside their peers, and what layouts do for models."""
