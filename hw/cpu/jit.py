@@ -1,7 +1,8 @@
 """Text IR to object code, and object code to callable addresses.
 
 What holds here:
-- `compile_object` needs LLVM's compiler; `load` only links bytes that are ready, in this process or another one.
+- `compile_object` needs LLVM's compiler; `load` only links bytes that are ready, in this process or another one, and
+  without LLVM where `elf` understands them.
 - What LLVM refuses is a `TracedslError` (H001) that shows the line of the IR; what cannot be linked is H002.
 - Code stays loaded as long as its `Loaded` lives. Everything here may be called from any thread.
 - llvmlite is imported on first use. Keeping objects on disk is the caller's business (`tracedsl.cache.Store`).
@@ -16,12 +17,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 from tracedsl.diagnostics import TracedslError
+from tracedsl.hw.cpu import elf
 from tracedsl.hw.cpu.machine import Machine, host
 
 _REPORT = "please report it with the output of show('llvm')"
+
+
+class _Code(Protocol):
+    """Where code lies; it is unloaded with this object unless it is to be kept."""
+
+    def keep(self) -> None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,15 +37,25 @@ class Loaded:
     """Object code in memory: the addresses of the symbols that were asked for."""
 
     symbols: Mapping[str, int]
-    _tracker: Any = field(repr=False)
-    _engine: Any = field(repr=False)
+    _code: _Code = field(repr=False)
 
     def __getitem__(self, name: str) -> int:
         return self.symbols[name]
 
     def keep(self) -> None:
         """Never unload this code, not even when the interpreter ends: threads of its own may be running it."""
-        self._tracker._owned = True  # llvmlite: somebody else disposes of it
+        self._code.keep()
+
+
+@dataclass(frozen=True, eq=False)
+class _InLljit:
+    """Code that LLVM linked."""
+
+    tracker: Any
+    engine: Any
+
+    def keep(self) -> None:
+        self.tracker._owned = True  # llvmlite: somebody else disposes of it
 
 
 def compile_object(text: str, machine: Machine | None = None, *, opt: int = 2, passes: int = 0) -> bytes:
@@ -70,7 +88,12 @@ def load(image: bytes, symbols: Iterable[str], imports: Mapping[str, int] | None
     `imports` are addresses for symbols that the code uses; others are looked for in this process (libc, libm).
     Raises TracedslError (H002) if the bytes are no object code for this machine or a symbol is missing.
     """
-    return _engine().link(image, tuple(dict.fromkeys(symbols)), imports or {})
+    wanted, given = tuple(dict.fromkeys(symbols)), imports or {}
+    try:
+        linked = elf.link(image, wanted, given)
+    except elf.NotLinked:
+        return _engine().link(image, wanted, given)
+    return Loaded(linked.symbols, linked)
 
 
 class _Engine:
@@ -100,7 +123,7 @@ class _Engine:
             except RuntimeError as error:
                 raise TracedslError("H002", "object code cannot be loaded", why=str(error).strip(),
                                     hint="clear the cache of kernels if it came from there; else " + _REPORT) from error
-        return Loaded({name: tracker[name] for name in symbols}, tracker, self)
+        return Loaded({name: tracker[name] for name in symbols}, _InLljit(tracker, self))
 
 
 @cache
