@@ -23,20 +23,18 @@ from tracedsl.cache import Key, Store, code_digest
 from tracedsl.capture.source import read_source
 from tracedsl.capture.tensor.arguments import Bound, Parameters, bind, key_text
 from tracedsl.capture.tensor.environment import Environment, Snapshot
-from tracedsl.capture.tensor.kernel import Captured, capture_kernel
 from tracedsl.diagnostics import TracedslError, Unsupported, warn
 from tracedsl.hw.cpu.entry_type import WORDS_AT, natively_callable
 from tracedsl.hw.target import Target, target
-from tracedsl.ir.loops import LoopProgram
 from tracedsl.kernel_variant import Variant, load_variant, make_variant, separate, store_variant
-from tracedsl.rewrite.passes import Rewritten, run_passes
-from tracedsl.rewrite.tensor.lower import TaskProgram, lower
-from tracedsl.rewrite.tensor.memory import loop_program
-from tracedsl.rewrite.tensor.passes import TENSOR_PASSES
-from tracedsl.schedule import Schedule, default_schedule, lower_task
 
 if TYPE_CHECKING:
+    from tracedsl.capture.tensor.kernel import Captured
+    from tracedsl.ir.loops import LoopProgram
     from tracedsl.kernel_entry import NativeCalls
+    from tracedsl.rewrite.passes import Rewritten
+    from tracedsl.rewrite.tensor.lower import TaskProgram
+    from tracedsl.schedule import Schedule
 
 MAX_VARIANTS = 64    # specialisations of one function; further shapes run in NumPy rather than compiling for ever
 
@@ -89,6 +87,14 @@ class _Compiler:
 
     def stages(self, bound: Bound) -> Stages:
         """Everything up to loop nests. Raises `Unsupported` if there is no way to compile this call."""
+        # the stages are loaded here: a kernel that comes from disk needs none of them
+        from tracedsl.capture.tensor.kernel import capture_kernel
+        from tracedsl.rewrite.passes import run_passes
+        from tracedsl.rewrite.tensor.lower import lower
+        from tracedsl.rewrite.tensor.memory import loop_program
+        from tracedsl.rewrite.tensor.passes import TENSOR_PASSES
+        from tracedsl.schedule import lower_task
+
         clock = _Clock()
         with clock("capture"):
             captured = capture_kernel(self.function, bound, self.environment)
@@ -132,6 +138,8 @@ class _Compiler:
             return found if found is not None else self.build(bound, key).because(why)
 
     def _schedules(self, tasks: TaskProgram) -> Iterator[Schedule]:
+        from tracedsl.schedule import default_schedule
+
         for task in tasks.tasks:
             if self.options.tune:
                 from tracedsl.kernel_tuning import tune_task

@@ -16,7 +16,7 @@ import numpy as np
 
 from tracedsl.capture.tensor.arguments import Bound, Key, Parameters
 from tracedsl.capture.tensor.environment import Slot, Snapshot
-from tracedsl.capture.tensor.numbers import HostExpr
+from tracedsl.capture.tensor.host import HostExpr
 from tracedsl.capture.tensor.outputs import Argument, Computed, Container, Outer, Output, Same, Static
 from tracedsl.hw.cpu.entry import Dispatch, native
 from tracedsl.hw.cpu.entry_plan import Argument as Record

@@ -21,7 +21,6 @@ from tracedsl.capture.tensor.environment import Snapshot
 from tracedsl.capture.tensor.outputs import Argument, Interface, Outer
 from tracedsl.diagnostics import TracedslError, Unsupported
 from tracedsl.hw.target import Artefact, Runnable, Target
-from tracedsl.rewrite.tensor.memory import may_overwrite
 
 if TYPE_CHECKING:
     from tracedsl.kernel import Stages
@@ -163,6 +162,8 @@ def make_variant(made: Stages, artefact: Artefact, on: Target, seconds: Mapping[
 
 def _in_place(made: Stages) -> frozenset[int]:
     """The results that may be written to where the argument lies that they go to."""
+    from tracedsl.rewrite.tensor.memory import may_overwrite
+
     slots = {source.index: i for i, source in enumerate(made.captured.interface.inputs) if isinstance(source, Argument)}
     tasks = made.tasks
     return frozenset(index for leaf, index in made.captured.interface.writes if leaf not in slots

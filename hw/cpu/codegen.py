@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from tracedsl.hw.cpu.abi import ENTRY, PARALLEL_FOR
 from tracedsl.hw.cpu.codegen_error import malformed
 from tracedsl.hw.cpu.codegen_expr import Expressions
 from tracedsl.hw.cpu.codegen_memory import Bindings, Memory, flat
@@ -28,9 +29,6 @@ from tracedsl.hw.cpu.irtypes import OF_DTYPE, lanes
 from tracedsl.hw.cpu.machine import Machine
 from tracedsl.ir.expr import Affine, Axis, Buffer, Call, Load, walk
 from tracedsl.ir.loops import Alloc, For, LoopProgram, Nest, Stmt, Store, Update, When, statements
-
-ENTRY = "run"
-PARALLEL_FOR = "tdsl_parallel_for"
 
 # A launch shorter than this is not worth waking the other threads for (they need up to ~90 us to wake up). Work is
 # guessed from what one core does at least when nothing is in its way.

@@ -1,8 +1,8 @@
 """Links object code of our own making without LLVM, so that a warm start needs no compiler in the process.
 
 What holds here:
-- Only what this package's code generator emits for Linux on x86-64 is understood: relocatable ELF files with a few kinds of
-  relocations. Whatever else there is raises `NotLinked`, and the caller takes LLVM's linker.
+- Only what this package's code generator emits for Linux on x86-64 is understood: relocatable ELF files with a few
+  kinds of relocations. Whatever else there is raises `NotLinked`, and the caller takes LLVM's linker.
 - Memory is writable while it is filled and executable afterwards, never both. It is unmapped when the `Image` goes,
   but not when the interpreter ends: threads that it does not wait for may be running in it.
 - Nothing outside the bytes is read whatever they say.

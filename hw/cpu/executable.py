@@ -21,7 +21,7 @@ import numpy as np
 
 from tracedsl.diagnostics import TracedslError
 from tracedsl.hw.cpu import memory
-from tracedsl.hw.cpu.codegen import ENTRY
+from tracedsl.hw.cpu.abi import ENTRY
 from tracedsl.hw.cpu.jit import Loaded
 from tracedsl.hw.target import NativeCode
 from tracedsl.ir.dtypes import BYTES

@@ -10,11 +10,14 @@ import os
 import platform
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
-from tracedsl.cache import digest
+from tracedsl.cache import Key, Store, digest
 
 _SYS_CACHE = Path("/sys/devices/system/cpu/cpu0/cache")
+_CPUINFO = "/proc/cpuinfo"
+_VARYING = ("processor", "cpu MHz", "bogomips", "BogoMIPS", "core id", "apicid", "initial apicid", "physical id")
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -61,15 +64,42 @@ class Machine:
 @cache
 def host() -> Machine:
     """The machine that this process runs on."""
+    cpu, features, triple, version = _words(Store())
+    width, registers = _vectors(triple, features)
+    return Machine(cpu, features, triple, version, width, registers, usable_cores(), *cache_sizes(_SYS_CACHE))
+
+
+def _words(store: Store) -> tuple[str, str, str, str]:
+    """CPU, features, triple and version in LLVM's words; kept, since asking LLVM means loading it."""
+    identity = _identity()
+    key = Key("memo", "machine", {"identity": identity or ""})
+    if identity and (known := store.get(key)) is not None:
+        cpu, features, triple, version = known.meta["words"]
+        return cpu, features, triple, version
     import llvmlite
     import llvmlite.binding as llvm
 
-    features = llvm.get_host_cpu_features().flatten()
-    triple = llvm.get_process_triple()
-    width, registers = _vectors(triple, features)
-    l1, l2, l3 = cache_sizes(_SYS_CACHE)
     version = f"llvmlite {llvmlite.__version__} LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
-    return Machine(llvm.get_host_cpu_name(), features, triple, version, width, registers, usable_cores(), l1, l2, l3)
+    words = (llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), llvm.get_process_triple(), version)
+    if identity:
+        store.put(key, meta={"words": words})
+    return words
+
+
+def _identity() -> str | None:
+    """What tells this CPU, this kernel and this LLVM from others without loading LLVM; None where that is not known."""
+    found = find_spec("llvmlite")
+    if found is None or found.origin is None:
+        return None
+    try:
+        with open(_CPUINFO) as file:
+            first = file.read(1 << 14).partition("\n\n")[0]
+        library = [(path.name, path.stat().st_size, path.stat().st_mtime_ns)
+                   for path in sorted((Path(found.origin).parent / "binding").glob("*llvmlite*"))]
+    except OSError:
+        return None
+    lines = [line for line in first.splitlines() if not line.startswith(_VARYING)]
+    return digest(*lines, platform.machine(), platform.release(), str(library)) if lines and library else None
 
 
 def usable_cores() -> int:

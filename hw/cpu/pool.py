@@ -21,10 +21,10 @@ from functools import cache
 from tracedsl.cache import Store
 from tracedsl.diagnostics import TracedslError
 from tracedsl.hw.cpu import jit, runtime
+from tracedsl.hw.cpu.abi import PARALLEL_FOR as ENTRY
 from tracedsl.hw.cpu.machine import Machine, host
 from tracedsl.hw.cpu.pool_ir import MAX_THREADS, source
 
-ENTRY = "tdsl_parallel_for"
 _RESET = "tdsl_pool_reset"
 _LIMIT = "tdsl_pool_limit"
 _STARTING = threading.Lock()

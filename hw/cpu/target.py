@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracedsl import __version__
-from tracedsl.cache import digest
+from tracedsl.cache import code_digest, digest
 from tracedsl.diagnostics import TracedslError
 from tracedsl.hw.cpu.machine import Machine, host
 from tracedsl.hw.target import Description
@@ -59,7 +59,8 @@ class Cpu:
     def compile(self, program: LoopProgram) -> Artefact:
         """Object code and how to call it. Raises TracedslError (H001, H020) if no code can be made of the program."""
         from tracedsl.hw.cpu import jit
-        from tracedsl.hw.cpu.codegen import PARALLEL_FOR, microseconds
+        from tracedsl.hw.cpu.abi import PARALLEL_FOR
+        from tracedsl.hw.cpu.codegen import microseconds
         from tracedsl.hw.cpu.executable import Layout
 
         text = self.llvm(program)
@@ -71,7 +72,7 @@ class Cpu:
         """Make stored code callable. Raises TracedslError: H022 if it was made for another machine or by another
         version or is incomplete, H002 if the bytes are no object code."""
         from tracedsl.hw.cpu import jit, pool
-        from tracedsl.hw.cpu.codegen import ENTRY
+        from tracedsl.hw.cpu.abi import ENTRY
         from tracedsl.hw.cpu.executable import Executable, Layout
 
         try:
@@ -106,5 +107,4 @@ class Cpu:
 @cache
 def _generator() -> str:
     """The code generator's version: a digest of its source (and the package's version, where there is no source)."""
-    here = Path(__file__).parent
-    return digest(__version__, *(path.read_bytes() for path in sorted(here.rglob("*.py"))))
+    return digest(__version__, code_digest(Path(__file__).parent))

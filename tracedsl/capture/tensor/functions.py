@@ -13,7 +13,8 @@ from typing import Any
 from tracedsl.capture.tensor import composed, elementwise, linear, reductions, shaping, windows
 from tracedsl.capture.tensor.arrays import SETITEM, SymbolicArray
 from tracedsl.capture.tensor.hints import hint, symbolic_hint
-from tracedsl.capture.tensor.numbers import OPERATORS, call_extremum, call_math
+from tracedsl.capture.tensor.host import OPERATORS
+from tracedsl.capture.tensor.numbers import call_extremum, call_math
 from tracedsl.capture.tensor.recorder import Implementation, Recorder
 from tracedsl.capture.tensor.writes import set_item
 from tracedsl.ir.compute import compute, symbolic_compute

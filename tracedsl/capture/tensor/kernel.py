@@ -22,7 +22,8 @@ from tracedsl.capture.tensor.arrays import SymbolicArray
 from tracedsl.capture.tensor.calls import Tracer
 from tracedsl.capture.tensor.environment import Snapshot
 from tracedsl.capture.tensor.functions import by_identity
-from tracedsl.capture.tensor.numbers import HostExpr, PythonNumber
+from tracedsl.capture.tensor.host import HostExpr
+from tracedsl.capture.tensor.numbers import PythonNumber
 from tracedsl.capture.tensor.outputs import (
     Argument,
     Computed,

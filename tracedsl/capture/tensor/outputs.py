@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tracedsl.capture.tensor.arguments import make_record
-from tracedsl.capture.tensor.numbers import HostExpr
+from tracedsl.capture.tensor.host import HostExpr
 from tracedsl.diagnostics import Unsupported
 
 ViewStep = tuple[str, tuple[tuple[int, ...], ...]]
