@@ -44,7 +44,7 @@ def digest(*parts: bytes | str) -> str:
 def code_digest(*folders: Path) -> str:
     """What the compiler itself is: 16 hex digits over the Python files below the folders. Part of the keys of what it
     makes, so that another version of tracedsl never runs what this one made."""
-    files = [(str(path), *_stamp(path)) for folder in folders for path in sorted(folder.rglob("*.py"))]
+    files = sorted(found for folder in folders for found in _python_files(str(folder)))
     key, store = Key("memo", "source files", {"stamps": digest(json.dumps(files))}), Store()
     if (known := store.get(key)) is not None:
         return str(known.meta["digest"])
@@ -53,10 +53,14 @@ def code_digest(*folders: Path) -> str:
     return found
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    """Size and time of a file: what Python itself goes by when it trusts a compiled module."""
-    info = path.stat()
-    return info.st_size, info.st_mtime_ns
+def _python_files(folder: str) -> Iterator[tuple[str, int, int]]:
+    """Path, size and time of each Python file below: what Python itself goes by when it trusts a compiled module."""
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            yield from _python_files(entry.path)
+        elif entry.name.endswith(".py"):
+            info = entry.stat()
+            yield entry.path, info.st_size, info.st_mtime_ns
 
 
 @dataclass(frozen=True)

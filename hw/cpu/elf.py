@@ -11,7 +11,7 @@ What holds here:
 from __future__ import annotations
 
 import ctypes
-import platform
+import os
 import struct
 import sys
 import weakref
@@ -66,7 +66,7 @@ def link(image: bytes, symbols: Iterable[str], imports: Mapping[str, int]) -> Im
     """Put object code into memory. `imports` are addresses by name; other names are looked for in this process.
 
     Raises `NotLinked` for bytes, relocations or names that are not understood here."""
-    if not (sys.platform == "linux" and platform.machine() == "x86_64"):
+    if not (sys.platform == "linux" and os.uname().machine == "x86_64"):
         raise NotLinked("not this kind of machine")
     try:
         return _Linker(image, imports).run(tuple(symbols))

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,8 +25,10 @@ from tracedsl.hw.cpu.abi import ENTRY
 from tracedsl.hw.cpu.jit import Loaded
 from tracedsl.hw.target import NativeCode
 from tracedsl.ir.dtypes import BYTES
-from tracedsl.ir.expr import Buffer
-from tracedsl.ir.loops import LoopProgram
+
+if TYPE_CHECKING:
+    from tracedsl.ir.expr import Buffer
+    from tracedsl.ir.loops import LoopProgram
 
 _LINE = 64  # bytes of a cache line; `offsets` are multiples of it
 

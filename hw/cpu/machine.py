@@ -7,7 +7,6 @@ the system gives none (containers hide /sys, other systems have none).
 from __future__ import annotations
 
 import os
-import platform
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -99,7 +98,7 @@ def _identity() -> str | None:
     except OSError:
         return None
     lines = [line for line in first.splitlines() if not line.startswith(_VARYING)]
-    return digest(*lines, platform.machine(), platform.release(), str(library)) if lines and library else None
+    return digest(*lines, *os.uname()[2:], str(library)) if lines and library else None
 
 
 def usable_cores() -> int:
@@ -127,6 +126,8 @@ def cache_sizes(folder: Path) -> tuple[int, int, int]:
 
 def _vectors(triple: str, features: str) -> tuple[int, int]:
     """Bytes of a vector register, and how many there are."""
+    import platform
+
     on = set(features.split(","))
     if triple.startswith(("x86_64", "amd64", "i686")) or platform.machine() in ("x86_64", "AMD64"):
         if "+avx512f" in on and "+avx512vl" in on:

@@ -18,10 +18,10 @@ from tracedsl.cache import code_digest, digest
 from tracedsl.diagnostics import TracedslError
 from tracedsl.hw.cpu.machine import Machine, host
 from tracedsl.hw.target import Description
-from tracedsl.ir.loops import LoopProgram
 
 if TYPE_CHECKING:
     from tracedsl.hw.cpu.executable import Executable
+    from tracedsl.ir.loops import LoopProgram
 
 _OBJECT = "object"
 _AGAIN = "compile it again; `tracedsl cache prune --kind kernel` removes what is stored"

@@ -77,7 +77,17 @@ def _read(code: CodeType, file: str) -> Source:   # code objects of different fi
 def _definition(code: CodeType, lines: list[str]) -> FunctionTree | None:
     """The `def` that starts (with its decorators) at the code's first line. Only its own lines are parsed."""
     first = code.co_firstlineno - 1
-    block = inspect.getblock(lines[first:])
+    tree = _parsed(code, lines[first:_last_line(code)], first)
+    return tree if tree is not None else _parsed(code, inspect.getblock(lines[first:]), first)
+
+
+def _last_line(code: CodeType) -> int:
+    """The last line that any instruction comes from: the end of the function, but for text that does nothing."""
+    own = max((end for _, end, _, _ in code.co_positions() if end is not None), default=code.co_firstlineno)
+    return max([own, *(_last_line(c) for c in code.co_consts if isinstance(c, CodeType))])
+
+
+def _parsed(code: CodeType, block: list[str], first: int) -> FunctionTree | None:
     indented = block[0][:1].isspace()
     text = "".join(["if 1:\n", *block] if indented else block)
     try:
