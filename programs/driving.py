@@ -157,6 +157,63 @@ async def gather(work: Work[Item, T], items: Iterable[Item], slots: int) -> list
     return [results[i] for i in range(len(results))]
 
 
+async def pushed(function: Callable[[Callable[[Any], bool]], object]) -> AsyncGenerator[Any, None]:
+    """What `function(push)` pushes, as it comes. The function runs on a thread of its own; `push` returns True once
+    nobody listens any more. What it raises is raised here, after everything that it pushed."""
+    pipe = _Pipe()
+    threading.Thread(target=copy_context().run, args=(pipe.fill, function), name="tracedsl-pushed", daemon=True).start()
+    try:
+        while (items := pipe.take()) is not None:
+            for item in items:
+                yield item
+            await current_io().wait(pipe.more)
+    finally:
+        pipe.closed = True
+    if pipe.error is not None:
+        raise pipe.error
+
+
+class _Pipe:
+    """Items from a thread to whoever listens, in either way of waiting."""
+
+    def __init__(self) -> None:
+        self.more: Future[None] = Future()
+        self.closed = False
+        self.error: BaseException | None = None
+        self._items: list[Any] = []
+        self._done = False
+        self._lock = threading.Lock()
+
+    def fill(self, function: Callable[[Callable[[Any], bool]], object]) -> None:
+        try:
+            function(self.push)
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever listens
+            self.error = error
+        with self._lock:
+            self._done = True
+            self._tell()
+
+    def push(self, item: Any) -> bool:
+        with self._lock:
+            self._items.append(item)
+            self._tell()
+        return self.closed
+
+    def take(self) -> list[Any] | None:
+        """What is there; None after the last."""
+        with self._lock:
+            items, self._items = self._items, []
+            if not items and self._done:
+                return None
+            if not self._done:
+                self.more = Future()
+            return items
+
+    def _tell(self) -> None:
+        if not self.more.done():
+            self.more.set_result(None)
+
+
 # -- on the calling thread ---------------------------------------------------------------------------------------------
 
 

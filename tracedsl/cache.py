@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +282,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         raise
 
 
+@lru_cache(maxsize=1024)
 def _slug(subject: str) -> str:
     """A folder name for a subject: readable, and unique by a piece of its hash."""
     return f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', subject)[:60]}-{digest(subject)[:10]}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracedsl.programs.adapters.jsontext import find_json
@@ -53,6 +54,7 @@ def could_be_name(start: str, signature: type[Signature]) -> bool:
     return any(name.startswith(folded) for name in signature.memo("output names", _names))
 
 
+@lru_cache(maxsize=4096)
 def fold(name: str) -> str:
     return "".join(c for c in name.casefold() if c.isalnum())
 

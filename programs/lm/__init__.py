@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tracedsl.programs.lm.client import LMClient
+    from tracedsl.programs.lm.embedder import Embedder
 
 
 def make_lm(model: str, **settings: Any) -> LMClient:
@@ -26,3 +27,16 @@ def make_lm(model: str, **settings: Any) -> LMClient:
     from tracedsl.programs.lm.openai_lm import OpenAILM
 
     return OpenAILM(name if provider == "openai" else model, **settings)
+
+
+def make_embedder(model: str = "local/smollm2-135m", **settings: Any) -> Embedder:
+    """An embedder by the model's name, written as for `make_lm`; the default runs in this process. Further settings are
+    those of `EmbeddedEmbedder` and `OpenAIEmbedder`."""
+    provider, _, name = model.partition("/")
+    if provider == "local" or model.endswith(".gguf"):
+        from tracedsl.programs.lm.embedded import EmbeddedEmbedder
+
+        return EmbeddedEmbedder(name if provider == "local" else model, **settings)
+    from tracedsl.programs.lm.openai_lm import OpenAIEmbedder
+
+    return OpenAIEmbedder(name if provider == "openai" else model, **settings)

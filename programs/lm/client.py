@@ -15,8 +15,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracedsl.cache import Key, Store, digest
 from tracedsl.diagnostics import nearest
@@ -55,8 +54,7 @@ _LIKELY_ANSWER = 512
 _LONGEST_WAIT = 60.0
 
 
-@dataclass(frozen=True)
-class HistoryEntry:
+class HistoryEntry(NamedTuple):
     """One call as it happened: `seconds` it took, `when` it ended (Unix time)."""
 
     request: LMRequest

@@ -1,8 +1,8 @@
 """Embedders: texts to vectors, from the embedded model or any OpenAI-compatible endpoint.
 
 What holds here: a vector depends on the text, the model and where it runs alone, and `identity` names the last two:
-whoever keeps vectors keeps them under it. Vectors are float32, one row a text, not normalised. Importing this
-loads no client library and no NumPy.
+whoever keeps vectors keeps them under it. Vectors are float32, one row a text, as long as the model makes them.
+Importing this loads no client library and no NumPy.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
 from tracedsl.programs.driving import current_io, running_loop
 from tracedsl.programs.lm.accounts import out_of_time, remaining_seconds
@@ -60,7 +59,8 @@ class Line:
         self._secret = Secret(api_key or os.environ.get("OPENAI_API_KEY") or "")
         self._timeout = timeout
         self._client: Any = None
-        self._clients: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        self._of_loop: dict[Any, Any] = {}
+        self._kept: dict[Any, AsyncGenerator[None, None]] = {}
         self._making = threading.Lock()
 
     async def ask(self, resource: Callable[[Any], Any], body: Mapping[str, Any]) -> Any:
@@ -69,7 +69,7 @@ class Line:
 
         seconds = self._seconds()
         deadline = time.monotonic() + seconds
-        client, failure, received = self._connect(openai), None, b""
+        client, failure, received = await self._connect(openai), None, b""
         try:
             called = resource(client).with_streaming_response.create(**body, timeout=seconds)
             if current_io().blocking:
@@ -95,7 +95,7 @@ class Line:
         """Post `body` and yield the JSON data of each event that comes back."""
         import openai
 
-        client, failure = self._connect(openai), None
+        client, failure = await self._connect(openai), None
         try:
             called = resource(client).with_streaming_response.create(**body, timeout=self._seconds())
             if current_io().blocking:
@@ -126,25 +126,35 @@ class Line:
         if remaining_seconds() <= 0:
             raise out_of_time(0.0)
 
-    def _connect(self, openai: Any) -> Any:
-        """The client for this thread or event loop: connections cannot pass from one loop to another."""
-        blocking, loop = current_io().blocking, running_loop()
-        with self._making:
-            found = self._client if blocking else self._clients.get(loop)
-            if found is not None:
-                return found
-            key = self._secret.reveal()
-            if not key and self.base == DEFAULT_BASE:
-                raise LMError("L012", f"no API key for {self._model}", why="OPENAI_API_KEY is not set",
-                              hint='set it, pass LM(..., api_key=...), or use the embedded model: '
-                                   'LM("local/smollm2-135m")')
-            kind = openai.OpenAI if blocking else openai.AsyncOpenAI
-            made = kind(api_key=key or "none", base_url=self.base, max_retries=0, timeout=self._timeout)
-            if blocking:
-                self._client = made
-            else:
-                self._clients[loop] = made
-            return made
+    async def _connect(self, openai: Any) -> Any:
+        """The client for threads, or for this event loop: connections cannot pass from one loop to another."""
+        if current_io().blocking:
+            with self._making:
+                if self._client is None:
+                    self._client = self._make(openai.OpenAI)
+                return self._client
+        loop = running_loop()
+        if (kept := self._kept.get(loop)) is None:
+            kept = self._kept[loop] = self._keep(loop, self._make(openai.AsyncOpenAI))
+            await anext(kept)
+        return self._of_loop[loop]
+
+    async def _keep(self, loop: Any, client: Any) -> AsyncGenerator[None, None]:
+        """Keep a client for as long as its loop runs: ending loops close the generators that were begun in them."""
+        self._of_loop[loop] = client
+        try:
+            yield
+        finally:
+            del self._of_loop[loop], self._kept[loop]
+            await client.close()
+
+    def _make(self, kind: Any) -> Any:
+        key = self._secret.reveal()
+        if not key and self.base == DEFAULT_BASE:
+            raise LMError("L012", f"no API key for {self._model}", why="OPENAI_API_KEY is not set",
+                          hint='set it, pass LM(..., api_key=...), or use the embedded model: '
+                               'LM("local/smollm2-135m")')
+        return kind(api_key=key or "none", base_url=self.base, max_retries=0, timeout=self._timeout)
 
     # -- failures ------------------------------------------------------------------------------------------------
 

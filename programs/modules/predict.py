@@ -227,7 +227,7 @@ async def _read(call: PreparedCall, response: LMResponse, spent: Usage | None = 
             first = first or error
     if not rows:
         raise first or AdapterParseError.of(call.adapter.name, call.signature, "", None, "there is no answer at all")
-    return Prediction.from_completions(rows, usage=response.usage + (spent or Usage()))
+    return Prediction.from_completions(rows, usage=response.usage if spent is None else response.usage + spent)
 
 
 def _mappings(demos: Sequence[Any]) -> list[Mapping[str, Any]]:

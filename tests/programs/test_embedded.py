@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 from pydantic import BaseModel
 
 from tracedsl.programs import (
     LM,
     ChatAdapter,
+    Embedder,
     Evaluate,
     Example,
     JSONAdapter,
@@ -26,6 +30,8 @@ from tracedsl.programs import (
     context,
     exact_match,
 )
+from tracedsl.programs.lm import make_embedder
+from tracedsl.programs.lm.base import Message
 
 pytestmark = pytest.mark.local_model
 
@@ -92,6 +98,55 @@ def test_a_file_by_path_and_what_is_wrong_with_one(weights: Path, tmp_path: Path
     copy.write_bytes(weights.read_bytes()[:200_000])
     with pytest.raises(LMError, match="L007"):
         LM(f"local/{copy}")(prompt="Hi")
+
+
+def test_a_stream_is_the_answer_in_pieces(weights: Path) -> None:
+    lm = LM("local/smollm2-135m", max_tokens=8, cache=False)
+    request = lm.request([Message("user", "Name a colour.")], logprobs=2)
+    whole = lm.complete(request)
+    for chunks in (list(lm.stream(request)), asyncio.run(collect(lm.astream(request)))):
+        assert "".join(c.text for c in chunks) == whole.texts[0] == chunks[-1].response.texts[0] and len(chunks) > 3
+        assert chunks[-1].response.logprobs == whole.logprobs
+    tokens = whole.logprobs[0]
+    assert "".join(t.token for t in tokens).strip() == whole.texts[0].strip() and len(tokens) == 8
+    assert all(t.logprob <= 0 and len(t.top) == 2 for t in tokens)
+
+
+async def collect(chunks: Any) -> list[Any]:
+    return [chunk async for chunk in chunks]
+
+
+def test_who_gives_up_frees_the_slot(weights: Path) -> None:
+    lm = LM("local/smollm2-135m", max_tokens=2000, cache=False)
+    lm("Hi", max_tokens=1)
+
+    async def cancelled() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(lm.acomplete(lm.request([Message("user", "Count to a thousand.")])), 0.2)
+
+    started = time.monotonic()
+    asyncio.run(cancelled())
+    for _ in lm.stream(lm.request([Message("user", "Tell a very long story.")])):
+        break
+    assert lm("Hi", max_tokens=1) and time.monotonic() - started < 10
+
+
+def test_calls_are_batched_over_slots(weights: Path) -> None:
+    lm = LM("local/smollm2-135m", max_tokens=8, cache=False, slots=4, n_ctx=512)
+    predict = Predict("question -> answer")
+    with context(lm=lm):
+        answers = predict.batch([{"question": f"What is {i}?"} for i in range(8)], num_threads=4)
+    assert len(answers) == 8 and lm.usage.calls == 8
+
+
+def test_embeddings(weights: Path) -> None:
+    embedder = make_embedder("local/smollm2-135m", n_ctx=64)
+    assert isinstance(embedder, Embedder) and "weights" in embedder.identity
+    cat, kitten, tax = embedder.embed(["A cat sat.", "A kitten sat.", "Tax law of 1994, article 12, paragraph 3"])
+    assert cat.dtype == np.float32 and cat @ kitten > cat @ tax and abs(float(cat @ cat) - 1) < 1e-3
+    assert asyncio.run(embedder.aembed(["A cat sat."]))[0] @ cat > 0.999 and embedder.embed([]).shape == (0, 0)
+    with pytest.raises(LMError, match="L010"):
+        embedder.embed(["word " * 200])
 
 
 def test_a_prompt_that_is_too_long(weights: Path) -> None:

@@ -1,0 +1,5 @@
+"""`python -m benchmarks.programs`: see `runtime`."""
+
+from benchmarks.programs.runtime import main
+
+main()
