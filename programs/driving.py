@@ -139,7 +139,8 @@ def current_io() -> IO:
 def as_done(work: Work[Item, T], items: Iterable[Item], slots: int) -> AsyncGenerator[Done[T], None]:
     """Work on items, at most `slots` at the same time, each in a copy of the caller's context; yields each outcome as
     it comes. Items are taken one by one, as slots become free; whoever stops listening leaves the rest untouched
-    (close the generator: `contextlib.aclosing`). Errors are outcomes too, also `KeyboardInterrupt`."""
+    (close the generator: `contextlib.aclosing`). Errors are outcomes too, also `KeyboardInterrupt`; the slot of an
+    error stays empty until the listener has come back for more, so that it decides whether to go on."""
     return current_io().map(work, items, max(1, slots))
 
 
@@ -249,9 +250,9 @@ class _Crew:
         self._work = work
         self._todo = enumerate(items)
         self._context = context
-        self._outcomes: SimpleQueue[Done[Any] | None] = SimpleQueue()
+        self._outcomes: SimpleQueue[tuple[Done[Any] | None, threading.Event | None]] = SimpleQueue()
+        self._held: threading.Event | None = None
         self._lock = threading.Lock()
-        self._ahead: list[tuple[int, Any]] = []
         self._running = 0
         self._stopped = False
 
@@ -264,23 +265,35 @@ class _Crew:
                 self._running += 1
             threading.Thread(target=self._run, args=(item,), name="tracedsl-worker", daemon=True).start()
         if not self._running:
-            self._outcomes.put(None)
+            self._outcomes.put((None, None))
 
     def next(self) -> Done[Any] | None:
-        """The next outcome; None after the last one."""
-        return self._outcomes.get()
+        """The next outcome; None after the last one. Whoever waits for the latest one to be seen goes on."""
+        if self._held is not None:
+            self._held.set()
+        done, self._held = self._outcomes.get()
+        return done
 
     def stop(self) -> None:
         self._stopped = True
+        if self._held is not None:
+            self._held.set()
+        while not self._outcomes.empty():
+            _, held = self._outcomes.get()
+            if held is not None:
+                held.set()
 
     def _run(self, item: tuple[int, Any] | None) -> None:
         while item is not None:
             index, value = item
             try:
                 result = self._context.copy().run(_drive_work, self._work, value)
-                self._outcomes.put(Done(index, result, None))
+                self._outcomes.put((Done(index, result, None), None))
             except BaseException as error:  # noqa: BLE001 - handed to whoever listens
-                self._outcomes.put(Done(index, None, error))
+                held = threading.Event()
+                self._outcomes.put((Done(index, None, error), held))
+                if not self._stopped:
+                    held.wait()
             item = self._take()
 
     def _take(self) -> tuple[int, Any] | None:
@@ -290,11 +303,11 @@ class _Crew:
                 item = None if self._stopped else next(self._todo, None)
             except BaseException as error:  # noqa: BLE001 - the iterable is somebody else's code
                 self._stopped = True
-                self._outcomes.put(Done(-1, None, error))
+                self._outcomes.put((Done(-1, None, error), None))
             if item is None:
                 self._running -= 1
                 if self._running == 0:
-                    self._outcomes.put(None)
+                    self._outcomes.put((None, None))
             return item
 
 
@@ -362,6 +375,7 @@ class _Asyncio:
             gang.start(slots)
             while (done := await gang.outcomes.get()) is not None:
                 yield done
+                gang.seen(done)
         finally:
             await gang.stop()
 
@@ -375,6 +389,7 @@ class _Gang:
         self._todo = enumerate(items)
         self._context = context
         self._runners: list[Any] = []
+        self._held: dict[int, Any] = {}
         self._running = 0
 
     def start(self, slots: int) -> None:
@@ -396,10 +411,22 @@ class _Gang:
             task.cancel()
         await asyncio.gather(*self._runners, return_exceptions=True)
 
+    def seen(self, done: Done[Any]) -> None:
+        """The listener has come back after this outcome."""
+        held = self._held.pop(done.position, None)
+        if held is not None:
+            held.set_result(None)
+
     async def _run(self, item: tuple[int, Any] | None) -> None:
+        import asyncio
+
         try:
             while item is not None:
-                self.outcomes.put_nowait(await self._outcome(*item))
+                done = await self._outcome(*item)
+                self.outcomes.put_nowait(done)
+                if done.error is not None:
+                    held = self._held[done.position] = asyncio.get_running_loop().create_future()
+                    await held
                 item = self._take()
         finally:
             self._running -= 1

@@ -1,25 +1,31 @@
 """Evaluate: a program's score on examples, with its uncertainty and its failures.
 
-What holds here: results stand in the order of the examples, whatever the number of threads. One example that fails
-costs that example, never the others; a model that is out of reach stops the evaluation at once. A score that comes from
-failures alone is never returned.
+What holds here: results stand in the order of the examples, whatever the number of threads or tasks. One example that
+fails costs that example, never the others; a model that is out of reach stops the evaluation at once. A score that
+comes from failures alone is never returned. With `resume`, an example that was scored is not run again, in any process.
 """
 
 from __future__ import annotations
 
-import contextvars
-import itertools
+import json
 import random
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from tracedsl.autotune import Measurement, Records
+from tracedsl.autotune.space import key
+from tracedsl.cache import Store, digest
 from tracedsl.diagnostics import TracedslError
-from tracedsl.programs.example import Example
+from tracedsl.programs.batch import SLOTS, call_program
+from tracedsl.programs.context import current_lm
+from tracedsl.programs.driving import as_done, current_io, drive
+from tracedsl.programs.example import Example, Prediction
+from tracedsl.programs.lm.accounts import Spent, track_usage
 from tracedsl.programs.lm.base import LMError
-from tracedsl.programs.metrics import Metric, score_of
+from tracedsl.programs.metrics import Metric, metric_name, score_of
+from tracedsl.programs.modules.module import Module
 
 _RESAMPLES = 1000
 
@@ -31,7 +37,8 @@ class EvaluationError(TracedslError, RuntimeError):
 
 
 class Result(NamedTuple):
-    """One example, what the program answered (None if it failed), and the metric's value."""
+    """One example, what the program answered (None if it failed), and the metric's value. Of a prediction that was
+    recorded before, the fields are JSON data."""
 
     example: Example
     prediction: Any
@@ -47,12 +54,15 @@ class Failure(NamedTuple):
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """`score` in percent; `interval` is its 95 % bootstrap interval (Efron, 1979: percentiles of resampled means)."""
+    """`score` in percent; `interval` is its 95 % bootstrap interval (Efron, 1979: percentiles of resampled means);
+    `spent` is what this evaluation used and cost; `resumed` examples had been scored before."""
 
     score: float
     results: tuple[Result, ...]
     failures: tuple[Failure, ...]
     interval: tuple[float, float]
+    spent: Spent = field(default_factory=Spent)
+    resumed: int = 0
 
     def __float__(self) -> float:
         return self.score
@@ -60,7 +70,8 @@ class EvaluationResult:
     def __str__(self) -> str:
         low, high = self.interval
         failed = f", {len(self.failures)} failed" if self.failures else ""
-        return f"{self.score:.1f} % (95 %: {low:.1f} to {high:.1f}; {len(self.results)} examples{failed})"
+        known = f", {self.resumed} scored before" if self.resumed else ""
+        return f"{self.score:.1f} % (95 %: {low:.1f} to {high:.1f}; {len(self.results)} examples{failed}{known})"
 
 
 class Evaluate:
@@ -74,11 +85,13 @@ class Evaluate:
         max_errors: stop with `EvaluationError` after this many failures; None: never (one failure is one example).
         failure_score: what an example that failed counts.
         progress: called with (done, total, mean score so far in percent) after each example.
+        resume: a name under which each score is recorded as it comes, so that an evaluation that was killed goes on
+            where it was. It goes on only with the same program, model, metric and example; what failed is tried again.
     """
 
     def __init__(self, *, devset: Sequence[Example], metric: Metric | None = None, num_threads: int | None = None,
                  display_progress: bool = False, max_errors: int | None = None, failure_score: float = 0.0,
-                 progress: Callable[[int, int, float], None] | None = None) -> None:
+                 progress: Callable[[int, int, float], None] | None = None, resume: str | None = None) -> None:
         self.devset = list(devset)
         self.metric = metric
         self.num_threads = num_threads
@@ -86,44 +99,54 @@ class Evaluate:
         self.max_errors = max_errors
         self.failure_score = failure_score
         self.progress = progress
+        self.resume = resume
 
     def __call__(self, program: Callable[..., Any], metric: Metric | None = None,
                  devset: Sequence[Example] | None = None) -> EvaluationResult:
         """Run the program on all examples. Raises `EvaluationError` if all fail or too many do, `LMError` if the model
         cannot be used at all."""
+        return drive(self.acall(program, metric, devset))
+
+    async def acall(self, program: Callable[..., Any], metric: Metric | None = None,
+                    devset: Sequence[Example] | None = None) -> EvaluationResult:
+        """The same under asyncio, `num_threads` tasks at the same time."""
         metric = metric or self.metric
         examples = self.devset if devset is None else list(devset)
         if metric is None:
             raise EvaluationError("P008", "there is no metric", hint="Evaluate(devset=..., metric=exact_match)")
         check_examples(examples)
-        with self._display(len(examples)) as show:
-            outcomes = self._run(program, metric, examples, show)
+        kept = _Kept(self.resume, program, metric) if self.resume is not None else None
+        known = kept.load(examples) if kept is not None else {}
+        with self._display(len(examples)) as show, track_usage() as account:
+            outcomes = await self._run(program, metric, examples, show, known, kept)
         failures = tuple(o for o in outcomes if isinstance(o, Failure))
         if len(failures) == len(examples):
             raise _too_many(failures, len(examples))
         results = tuple(Result(o.example, None, self.failure_score) if isinstance(o, Failure) else o for o in outcomes)
         scores = [100 * r.score for r in results]
-        return EvaluationResult(sum(scores) / len(scores), results, failures, bootstrap_interval(scores))
+        return EvaluationResult(sum(scores) / len(scores), results, failures, bootstrap_interval(scores), account.spent,
+                                len(known))
 
-    def _run(self, program: Callable[..., Any], metric: Metric, examples: list[Example],
-             show: Callable[[int, int, float], None]) -> list[Result | Failure]:
+    async def _run(self, program: Callable[..., Any], metric: Metric, examples: list[Example],
+                   show: Callable[[int, int, float], None], known: Mapping[int, Result],
+                   kept: _Kept | None) -> list[Result | Failure]:
         """The outcome for each example, in order. Leaves early on `max_errors`, a dead model, or Ctrl-C."""
-        outcomes: dict[int, Result | Failure] = {}
-        waiting: dict[Future[Result | Failure], int] = {}
-        slots = max(1, min(self.num_threads or 8, len(examples)))
-        pool = ThreadPoolExecutor(slots)
-        todo = enumerate(examples)
-        try:
-            while len(outcomes) < len(examples):
-                # No more than `slots` are under way, so that leaving early leaves the other calls unmade.
-                for i, example in itertools.islice(todo, slots - len(waiting)):
-                    waiting[pool.submit(contextvars.copy_context().run, _one, program, metric, example)] = i
-                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                    outcomes[waiting.pop(future)] = future.result()
-                    self._check_errors(outcomes, len(examples))
-                    show(len(outcomes), len(examples), self._mean(outcomes))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        outcomes: dict[int, Result | Failure] = dict(known)
+        todo = [i for i in range(len(examples)) if i not in known]
+
+        async def one(i: int) -> Result:
+            return await _one(program, metric, examples[i])
+
+        if outcomes:
+            show(len(outcomes), len(examples), self._mean(outcomes))
+        async with aclosing(as_done(one, todo, min(self.num_threads or SLOTS, len(examples)))) as done:
+            async for position, outcome, error in done:
+                i = todo[position]
+                outcomes[i] = outcome if outcome is not None else _failure(examples[i], error or AssertionError())
+                if kept is not None and outcome is not None:
+                    kept.append(outcome)
+                self._check_errors(outcomes, len(examples))
+                show(len(outcomes), len(examples), self._mean(outcomes))
         return [outcomes[i] for i in range(len(examples))]
 
     def _check_errors(self, outcomes: dict[int, Result | Failure], total: int) -> None:
@@ -154,16 +177,55 @@ class Evaluate:
             yield show
 
 
-def _one(program: Callable[..., Any], metric: Metric, example: Example) -> Result | Failure:
-    try:
-        prediction = program(**example.inputs())
-        return Result(example, prediction, score_of(metric, example, prediction))
-    except LMError as error:
-        if error.concerns_one_request:
-            return Failure(example, error)
-        raise
-    except Exception as error:  # noqa: BLE001 - users' code; it is reported, and counted against the score
-        return Failure(example, error)
+async def _one(program: Callable[..., Any], metric: Metric, example: Example) -> Result:
+    prediction = await call_program(program, dict(example.inputs().items()))
+    return Result(example, prediction, await current_io().call(score_of, metric, example, prediction))
+
+
+def _failure(example: Example, error: BaseException) -> Failure:
+    """The outcome of an example that raised; raises again what concerns all examples."""
+    if not isinstance(error, Exception) or (isinstance(error, LMError) and not error.concerns_one_request):
+        raise error
+    return Failure(example, error)
+
+
+class _Kept:
+    """The scores of an evaluation in the records, by example."""
+
+    def __init__(self, name: str, program: Callable[..., Any], metric: Metric) -> None:
+        self._records = Records(Store().root / "records" / "evaluations.jsonl")
+        try:
+            model = current_lm().identity
+        except LMError:
+            model = "none"      # a program that may never call one
+        self._task = digest("evaluation", name, _program_text(program), model, metric_name(metric) or "")
+
+    def load(self, examples: Sequence[Example]) -> dict[int, Result]:
+        """What is known, by the examples' positions."""
+        known, found = self._records.load(self._task), {}
+        for i, example in enumerate(examples):
+            kept = known.get(key(_point(example)))
+            if kept is not None and kept.value is not None:
+                fields = kept.notes.get("prediction")
+                found[i] = Result(example, None if fields is None else Prediction(fields), kept.value)
+        return found
+
+    def append(self, result: Result) -> None:
+        answered = result.prediction
+        notes = {"prediction": answered.toDict()} if isinstance(answered, Example) else {}
+        self._records.append(self._task, _point(result.example), Measurement(result.score, notes=notes))
+
+
+def _point(example: Example) -> dict[str, Any]:
+    return {"example": digest(json.dumps(example.dump(), sort_keys=True, default=repr))}
+
+
+def _program_text(program: Callable[..., Any]) -> str:
+    """What tells programs apart: the class and all that is learned, or the function's name and code."""
+    if isinstance(program, Module):
+        return f"{type(program).__qualname__} {json.dumps(program.dump_state(), sort_keys=True, default=repr)}"
+    code = getattr(program, "__code__", None)
+    return f"{getattr(program, '__qualname__', type(program).__qualname__)} {code.co_code.hex() if code else ''}"
 
 
 def _too_many(failures: tuple[Failure, ...], total: int) -> EvaluationError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 from typing import Any
@@ -14,9 +15,11 @@ from tracedsl.programs import (
     Evaluate,
     Example,
     LMError,
+    Module,
     OracleLM,
     Predict,
     Prediction,
+    Price,
     answer_exact_match,
     context,
     exact_match,
@@ -105,9 +108,62 @@ def test_ctrl_c_leaves_no_thread_behind() -> None:
     with pytest.raises(KeyboardInterrupt):
         Evaluate(devset=DEV, metric=exact_match, num_threads=2)(interrupted)
     for thread in threading.enumerate():
-        if thread is not threading.current_thread() and "ThreadPool" in thread.name:
+        if thread is not threading.current_thread() and "tracedsl" in thread.name:
             thread.join(5)
     assert threading.active_count() <= before
+
+
+def test_under_asyncio_it_gives_the_same() -> None:
+    class Squares(Module):
+        async def aforward(self, n: int) -> Prediction:
+            await asyncio.sleep(0)
+            return square(n)
+
+    evaluate = Evaluate(devset=DEV, metric=exact_match, num_threads=3)
+    assert evaluate(square) == asyncio.run(evaluate.acall(square)) == asyncio.run(evaluate.acall(Squares()))
+
+
+def test_a_killed_evaluation_goes_on_where_it_was() -> None:
+    calls: list[int] = []
+
+    class Squares(Module):
+        def __init__(self) -> None:
+            self.predict = Predict("q -> a")
+            self.last, self.bad = 5, 2
+
+        def forward(self, n: int) -> Prediction:
+            calls.append(n)
+            if n == self.last:
+                raise KeyboardInterrupt
+            if n == self.bad:
+                raise ValueError("this time")
+            return square(n)
+
+    evaluate = Evaluate(devset=DEV, metric=exact_match, num_threads=1, resume="squares")
+    program = Squares()
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(program)
+    assert calls == [0, 1, 2, 3, 4, 5]
+    calls.clear()
+    program.last = program.bad = 99
+    told: list[int] = []
+    evaluate.progress = lambda done, total, mean: told.append(done)
+    result = evaluate(program)
+    assert sorted(calls) == [2, 5, 6, 7, 8, 9] and told == [4, 5, 6, 7, 8, 9, 10]     # what failed is tried again
+    assert result.score == 80.0 and result.resumed == 4 and result.results[3].prediction.answer == 9
+    assert "4 scored before" in str(result)
+    again = Evaluate(devset=DEV, metric=exact_match, resume="squares")(program)
+    assert len(calls) == 6 and again.resumed == 10 and again.score == 80.0
+    program.predict.demos = [Example(q="x", a="y")]        # another program
+    assert Evaluate(devset=DEV, metric=exact_match, resume="squares")(program).resumed == 0
+
+
+def test_what_an_evaluation_cost() -> None:
+    dev = [Example(q=str(i), a="x").with_inputs("q") for i in range(6)]
+    with context(lm=OracleLM(1, price=Price(1.0, 1.0), cache=True)):
+        evaluate = Evaluate(devset=dev, metric=exact_match, num_threads=4)
+        assert evaluate(Predict("q -> a")).spent.calls == 6
+        assert evaluate(Predict("q -> a")).spent.cached_calls == 6
 
 
 def test_the_settings_in_force_reach_the_threads() -> None:
