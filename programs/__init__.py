@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tracedsl.programs.context import configure as configure
     from tracedsl.programs.context import context as context
     from tracedsl.programs.context import current_lm as current_lm
+    from tracedsl.programs.context import current_rm as current_rm
     from tracedsl.programs.context import trace_calls as trace_calls
     from tracedsl.programs.evaluate import Evaluate as Evaluate
     from tracedsl.programs.evaluate import EvaluationResult as EvaluationResult
@@ -56,10 +57,31 @@ if TYPE_CHECKING:
     from tracedsl.programs.lm.scripted import ScriptedLM as ScriptedLM
     from tracedsl.programs.metrics import answer_exact_match as answer_exact_match
     from tracedsl.programs.metrics import exact_match as exact_match
+    from tracedsl.programs.modules.best_of_n import BestOfN as BestOfN
     from tracedsl.programs.modules.chain_of_thought import ChainOfThought as ChainOfThought
+    from tracedsl.programs.modules.code_act import CodeAct as CodeAct
+    from tracedsl.programs.modules.knn import KNN as KNN
+    from tracedsl.programs.modules.majority import majority as majority
     from tracedsl.programs.modules.module import Module as Module
+    from tracedsl.programs.modules.multi_chain_comparison import MultiChainComparison as MultiChainComparison
+    from tracedsl.programs.modules.parallel import Parallel as Parallel
     from tracedsl.programs.modules.predict import Predict as Predict
     from tracedsl.programs.modules.predict import PreparedCall as PreparedCall
+    from tracedsl.programs.modules.program_of_thought import ProgramOfThought as ProgramOfThought
+    from tracedsl.programs.modules.react import ReAct as ReAct
+    from tracedsl.programs.modules.refine import Refine as Refine
+    from tracedsl.programs.modules.rlm import RLM as RLM
+    from tracedsl.programs.retrieval.bm25 import BM25 as BM25
+    from tracedsl.programs.retrieval.retrieve import Retrieve as Retrieve
+    from tracedsl.programs.retrieval.stores import ChromaRetriever as ChromaRetriever
+    from tracedsl.programs.retrieval.stores import FaissRetriever as FaissRetriever
+    from tracedsl.programs.retrieval.stores import StoreRetriever as StoreRetriever
+    from tracedsl.programs.retrieval.vectors import Embeddings as Embeddings
+    from tracedsl.programs.retrieval.vectors import EmbeddingsWithScores as EmbeddingsWithScores
+    from tracedsl.programs.sandbox.interpreter import CodeError as CodeError
+    from tracedsl.programs.sandbox.interpreter import FinalOutput as FinalOutput
+    from tracedsl.programs.sandbox.interpreter import Interpreter as Interpreter
+    from tracedsl.programs.sandbox.python import PythonInterpreter as PythonInterpreter
     from tracedsl.programs.signature import Signature as Signature
     from tracedsl.programs.signature import ensure_signature as ensure_signature
     from tracedsl.programs.streaming import StatusMessage as StatusMessage
@@ -85,7 +107,7 @@ else:
         "adapters.two_step": "TwoStepAdapter",
         "adapters.xml": "XMLAdapter",
         "choosing": "AdapterChoice choose_adapter",
-        "context": "TraceStep configure context current_lm trace_calls",
+        "context": "TraceStep configure context current_lm current_rm trace_calls",
         "evaluate": "Evaluate EvaluationResult",
         "example": "Completions Example Prediction",
         "lm": "LM=make_lm",
@@ -97,14 +119,30 @@ else:
         "lm.recorded": "RecordingLM ReplayLM",
         "lm.scripted": "OracleLM ScriptedLM",
         "metrics": "answer_exact_match exact_match",
+        "modules.best_of_n": "BestOfN",
         "modules.chain_of_thought": "ChainOfThought",
+        "modules.code_act": "CodeAct",
+        "modules.knn": "KNN",
+        "modules.majority": "majority",
         "modules.module": "Module",
+        "modules.multi_chain_comparison": "MultiChainComparison",
+        "modules.parallel": "Parallel",
         "modules.predict": "Predict PreparedCall",
+        "modules.program_of_thought": "ProgramOfThought",
+        "modules.react": "ReAct",
+        "modules.refine": "Refine",
+        "modules.rlm": "RLM",
         "field_types.base": "FieldType Type",
         "field_types.history": "History",
         "field_types.media": "Audio File Image",
         "field_types.text": "Code Reasoning",
         "fields": "InputField OutputField",
+        "retrieval.bm25": "BM25",
+        "retrieval.retrieve": "Retrieve",
+        "retrieval.stores": "ChromaRetriever FaissRetriever StoreRetriever",
+        "retrieval.vectors": "Embeddings EmbeddingsWithScores",
+        "sandbox.interpreter": "CodeError FinalOutput Interpreter",
+        "sandbox.python": "PythonInterpreter",
         "signature": "Signature ensure_signature",
         "streaming": "StatusMessage StatusMessageProvider StreamListener StreamResponse streamify",
         "teleprompters.base": "Teleprompter",

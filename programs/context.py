@@ -28,6 +28,7 @@ class Settings:
 
     lm: LM | None = None
     adapter: Adapter | None = None
+    rm: Any = None
 
 
 class TraceStep(NamedTuple):
@@ -52,18 +53,19 @@ _override: ContextVar[Settings | None] = ContextVar("tracedsl_settings", default
 _listeners: ContextVar[tuple[list[TraceStep], ...]] = ContextVar("tracedsl_trace", default=())
 
 
-def configure(*, lm: LM | None = None, adapter: Adapter | None = None) -> None:
-    """Set the process's default model and adapter; what is not given stays as it is."""
+def configure(*, lm: LM | None = None, adapter: Adapter | None = None, rm: Any = None) -> None:
+    """Set the process's default model, adapter and retriever; what is not given stays as it is."""
     with _process.lock:
         old = _process.settings
-        _process.settings = Settings(lm or old.lm, adapter or old.adapter)
+        _process.settings = Settings(lm or old.lm, adapter or old.adapter, old.rm if rm is None else rm)
 
 
 @contextmanager
-def context(*, lm: LM | None = None, adapter: Adapter | None = None) -> Iterator[None]:
-    """Use another model or adapter for the calls inside the `with` block."""
+def context(*, lm: LM | None = None, adapter: Adapter | None = None, rm: Any = None) -> Iterator[None]:
+    """Use another model, adapter or retriever for the calls inside the `with` block."""
     old = _override.get() or Settings()
-    token = _override.set(replace(old, lm=lm or old.lm, adapter=adapter or old.adapter))
+    token = _override.set(replace(old, lm=lm or old.lm, adapter=adapter or old.adapter,
+                                  rm=old.rm if rm is None else rm))
     try:
         yield
     finally:
@@ -80,6 +82,12 @@ def current_lm() -> LM:
 def current_adapter(lm: LM) -> Adapter:
     """The adapter in force; if none was set, the one that suits the model."""
     return (_override.get() or Settings()).adapter or _process.settings.adapter or lm.default_adapter
+
+
+def current_rm() -> Any:
+    """The retriever in force, or None."""
+    override = (_override.get() or Settings()).rm
+    return _process.settings.rm if override is None else override
 
 
 def _from_environment() -> LM:
@@ -136,10 +144,11 @@ def current_watcher() -> Watcher | None:
 
 
 @contextmanager
-def trace_calls() -> Iterator[list[TraceStep]]:
-    """Collect the calls of all predictors made inside the `with` block (also by enclosing blocks)."""
+def trace_calls(*, alone: bool = False) -> Iterator[list[TraceStep]]:
+    """Collect the calls of all predictors made inside the `with` block. Enclosing blocks collect them too, unless this
+    one wants to be `alone`."""
     steps: list[TraceStep] = []
-    token = _listeners.set((*_listeners.get(), steps))
+    token = _listeners.set((steps,) if alone else (*_listeners.get(), steps))
     try:
         yield steps
     finally:

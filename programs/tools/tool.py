@@ -61,7 +61,7 @@ class Tool:
             raise ToolError("P040", "a lambda has no name to call it by", hint="write Tool(lambda ..., name='...')")
         text, from_doc = schema.described(inspect.getdoc(_documented(func)) or "")
         self.desc: str = text if desc is None else desc
-        self._given = args is not None
+        self.home: Any = None       # the event loop that the function needs, if it needs a certain one
         try:
             parameters, self.has_kwargs = schema.parameters_of(func)
         except (TypeError, ValueError) as error:
@@ -168,6 +168,9 @@ class Tool:
 
     async def _run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         io = current_io()
+        if io.blocking and self.home is not None and self.home is running_loop():
+            raise ToolError("P043", f"the tool {self.name!r} cannot be waited for here",
+                            why="it needs the event loop that this call holds up", hint="await tool.acall(...)")
         started = self._start(args, kwargs) if is_async(self.func) else await io.call(self._start, args, kwargs)
         if not inspect.isawaitable(started):
             return started
