@@ -14,7 +14,6 @@ from typing import Any, Self
 
 from tracedsl.programs.retrieval.base import Hit, RetrievalError, Retriever, check_corpus, read_index, write_index
 
-_ARRAYS = ("data", "indices", "indptr")
 _WORD = r"(?u)\b\w+\b"
 
 
@@ -30,16 +29,14 @@ class BM25(Retriever):
 
     def __init__(self, corpus: Sequence[str], k: int = 5, *, k1: float = 1.5, b: float = 0.75,
                  stopwords: str | list[str] | None = "english") -> None:
-        self._set(check_corpus(corpus), {"k": k, "k1": k1, "b": b, "stopwords": stopwords})
-        self._index = self._new()
-        self._index.index(self._tokens(self.corpus), show_progress=False)
-
-    def _set(self, corpus: list[str], settings: dict[str, Any]) -> None:
-        self.corpus = tuple(corpus)
-        self.k, self._settings = int(settings["k"]), settings
-
-    def _new(self) -> Any:
-        return _bm25s().BM25(k1=self._settings["k1"], b=self._settings["b"])
+        self.corpus = tuple(check_corpus(corpus))
+        self.k = k
+        self._settings = {"k1": k1, "b": b, "stopwords": stopwords}
+        self._index = _bm25s().BM25(k1=k1, b=b)
+        words = self._tokens(self.corpus)
+        self._known = frozenset(word for passage in words for word in passage)
+        if self._known:     # a corpus of stop words alone has no index, and nothing to find
+            self._index.index(words, show_progress=False)
 
     def _tokens(self, texts: Sequence[str]) -> Any:
         stopwords = self._settings["stopwords"]
@@ -49,7 +46,7 @@ class BM25(Retriever):
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         found = []
         for words in self._tokens(queries):
-            known = [word for word in words if word in self._index.vocab_dict]
+            known = [word for word in words if word in self._known]
             if not known:
                 found.append([])
                 continue
@@ -58,30 +55,23 @@ class BM25(Retriever):
         return found
 
     def save(self, path: str | Path) -> None:
-        """Write the index to a folder."""
-        arrays = {name: self._index.scores[name] for name in _ARRAYS}
-        vocabulary = {str(word): int(number) for word, number in self._index.vocab_dict.items()}
-        write_index(path, "bm25", self.corpus, {**self._settings, "vocabulary": vocabulary}, arrays)
+        """Write corpus and settings to a folder; the words are counted again when it is loaded."""
+        write_index(path, "bm25", self.corpus, {**self._settings, "k": self.k}, {})
 
     def load(self, path: str | Path) -> Self:
-        """Take over an index that `save` wrote; raises `RetrievalError` P049 and changes nothing if it is no good."""
-        corpus, settings, arrays = read_index(path, "bm25")
+        """Take over what `save` wrote; raises `RetrievalError` P049 and changes nothing if it is no good."""
+        corpus, settings, _ = read_index(path, "bm25")
         try:
-            vocabulary = dict(settings.pop("vocabulary"))
-            scores = {name: arrays[name] for name in _ARRAYS}
-            self._set(corpus, settings)
-        except (KeyError, TypeError, ValueError) as error:
-            raise RetrievalError("P049", f"the index in {path} is not whole", why=str(error),
+            made = type(self)(corpus, **settings)
+        except TypeError as error:
+            raise RetrievalError("P049", f"the index in {path} does not fit", why=str(error),
                                  hint="build the index again") from None
-        self._index = self._new()
-        self._index.scores = {**scores, "num_docs": len(corpus)}
-        self._index.vocab_dict = vocabulary
-        self._index.unique_token_ids_set = set(vocabulary.values())
+        self.__dict__.update(made.__dict__)
         return self
 
     @classmethod
     def from_saved(cls, path: str | Path) -> Self:
-        """The index that `save` wrote to a folder."""
+        """What `save` wrote to a folder."""
         return cls.__new__(cls).load(path)
 
     def __repr__(self) -> str:
