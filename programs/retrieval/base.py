@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from tracedsl.cache import write_atomic
 from tracedsl.diagnostics import TracedslError
-from tracedsl.programs.driving import current_io, drive
+from tracedsl.programs.driving import current_io
 from tracedsl.programs.example import Prediction
 from tracedsl.programs.modules.module import Module
 
@@ -46,11 +46,13 @@ class Retriever(Module):
 
     def __call__(self, query: str, k: int | None = None) -> Prediction:
         """Find the passages that fit a query best."""
-        return drive(self.acall(query, k))
+        found: Prediction = super().__call__(query=query, k=k)
+        return found
 
     async def acall(self, query: str, k: int | None = None) -> Prediction:
         """As a call; the search runs on a thread, so that an event loop goes on."""
-        return await self.aforward(query, k)
+        found: Prediction = await super().acall(query=query, k=k)
+        return found
 
     async def aforward(self, query: str, k: int | None = None) -> Prediction:
         wanted = self.k if k is None else k

@@ -12,7 +12,6 @@ from typing import Any, Self
 
 from tracedsl.programs.batch import call_program
 from tracedsl.programs.context import current_rm
-from tracedsl.programs.driving import drive
 from tracedsl.programs.example import Example, Prediction
 from tracedsl.programs.modules.module import Module, Parameter
 from tracedsl.programs.retrieval.base import RetrievalError
@@ -30,11 +29,13 @@ class Retrieve(Module, Parameter):
 
     def __call__(self, query: str, k: int | None = None, **more: Any) -> Prediction:
         """Search the configured corpus."""
-        return drive(self.acall(query, k, **more))
+        found: Prediction = super().__call__(query=query, k=k, **more)
+        return found
 
     async def acall(self, query: str, k: int | None = None, **more: Any) -> Prediction:
         """As a call, awaited."""
-        return await self.aforward(query, k, **more)
+        found: Prediction = await super().acall(query=query, k=k, **more)
+        return found
 
     async def aforward(self, query: str, k: int | None = None, **more: Any) -> Prediction:
         rm = current_rm()

@@ -20,6 +20,7 @@ from tracedsl.programs import (
     Example,
     LMError,
     LMRequest,
+    LMResponse,
     Module,
     PlainAdapter,
     Predict,
@@ -29,6 +30,7 @@ from tracedsl.programs import (
     configure,
     trace_calls,
 )
+from tracedsl.programs.lm.base import ToolCall
 from tracedsl.programs.modules.agents import ModuleError
 
 needs_sandbox = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox's walls are Linux's")
@@ -183,6 +185,54 @@ def test_asynchronous_tools() -> None:
     for way in WAYS[:2]:
         scripted(*RUN)
         assert way(ReAct("question -> answer", tools=[capital]))(question="?").trajectory["observation_0"] == "Paris"
+
+
+class CallingLM(ScriptedLM):
+    """A scripted model that calls tools natively: an answer that is a list is a list of calls."""
+
+    @property
+    def capabilities(self) -> frozenset[Any]:
+        return frozenset({"tools"})
+
+    def _send(self, request: LMRequest) -> LMResponse:
+        made = super()._send(request)
+        if not made.texts[0].startswith("["):
+            return made
+        calls = tuple(ToolCall(f"c{i}", c["name"], json.dumps(c["args"]))
+                      for i, c in enumerate(json.loads(made.texts[0])))
+        return LMResponse(("Next Thought: both",), made.usage, "tool_calls", tool_calls=(calls,))
+
+
+TWO_CALLS = json.dumps([{"name": "capital", "args": {"country": c}} for c in ("France", "X")])
+
+
+def test_a_model_that_calls_tools_natively_does_so() -> None:
+    lm = CallingLM([TWO_CALLS, "Next Thought: enough", DONE], adapter=PLAIN)
+    configure(lm=lm)
+    react = ReAct("question -> answer", tools=[capital])
+    with trace_calls() as steps:
+        made = react(question="Capital of France?")
+    assert made.answer == "Paris" and [t.name for t in lm.requests[0].tools] == ["capital", "finish"]
+    assert json.loads(lm.requests[0].tools[0].parameters)["required"] == ["country"] and not lm.requests[2].tools
+    assert made.trajectory["observation_0"] == "Paris" and "KeyError" in made.trajectory["observation_1"]
+    assert made.trajectory["thought_0"] == "both" and made.trajectory["tool_name_2"] == "finish"
+    assert [s.predictor for s in steps] == [react.react, react.react, react.extract.predict]
+    assert steps[0].prediction.next_tool_args == {"country": "France"} and "available_tools" not in steps[0].inputs
+
+
+def test_what_is_learned_serves_both_ways_of_calling() -> None:
+    demo = Example(question="q", trajectory="(nothing yet)", next_thought="h", next_tool_name="capital",
+                   next_tool_args={"country": "France"})
+    react = ReAct("question -> answer", tools=[capital])
+    react.react.demos = [demo]
+    native, text = CallingLM(["Next Thought: enough", DONE], adapter=PLAIN), ScriptedLM(
+        [step("finish"), DONE], adapter=PLAIN)
+    for lm in (native, text):
+        configure(lm=lm)
+        assert react(question="?").answer == "Paris"
+        assert [m.role for m in lm.requests[0].messages] == ["system", "user", "assistant", "user"]
+        assert "Next Thought: h" in lm.requests[0].messages[2].text
+    assert react.react.demos == [demo] and "Next Tool Name: capital" in text.requests[0].messages[2].text
 
 
 def test_bootstrapped_demonstrations_reach_the_inner_predictors() -> None:
