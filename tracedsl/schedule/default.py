@@ -106,6 +106,10 @@ def _stage(made: Draft, number: int, stage: Stage) -> Draft:
         tile = made.how.tile or default_tile(stage, made.machine)
         made = made.then(lambda s: apply_tile(s, stage, number, tile))
         return _parallel(made, 1 + number, until=tile_parallel(stage, tile), items=16)
+    inner = replace(stage, axes=stage.axes[made.task.shared:])
+    if made.task.shared and is_tiled(inner):   # one block of rows; copies and cores are a matter of the blocks
+        tile = replace(default_tile(inner, made.machine), chunk=0, panels=1)
+        return made.then(lambda s: apply_tile(s, inner, number, tile))
     return _reduction(made, number)
 
 

@@ -35,8 +35,10 @@ class _Group:
         return {stage.out.name for stage in self.stages}
 
 
-def fuse_stages(name: str, stages: Sequence[Stage], hints: Mapping[str, Hints]) -> tuple[Task, ...]:
-    """Put stages, which stand in an order that runs, into tasks in an order that runs."""
+def fuse_stages(name: str, stages: Sequence[Stage], hints: Mapping[str, Hints], *, number: int = 0,
+                outside: Sequence[Stage] = ()) -> tuple[Task, ...]:
+    """Put stages, which stand in an order that runs, into tasks in an order that runs, named from `number` on. Stages
+    `outside` may read or write the same buffers."""
     groups: list[_Group] = []
     writer: dict[str, int] = {}
     for stage in stages:
@@ -49,7 +51,8 @@ def fuse_stages(name: str, stages: Sequence[Stage], hints: Mapping[str, Hints]) 
             groups[place].rank = _joint_rank(groups[place], stage)
         groups[place].stages.append(stage)
         writer[stage.out.name] = max(place, writer.get(stage.out.name, 0))
-    return tuple(_task(f"{name}_{at}", group, groups, hints) for at, group in enumerate(groups))
+    others = _Group(list(outside))
+    return tuple(_task(f"{name}_{number + at}", group, [*groups, others], hints) for at, group in enumerate(groups))
 
 
 def loads(stage: Stage) -> list[Load]:
@@ -127,11 +130,11 @@ def _joint_rank(group: _Group, stage: Stage) -> int:
         rank = min(rank, same)
         for load in loads(stage):
             if load.buffer.name == other.out.name:
-                rank = _local_rank(other, stage, load, rank)
+                rank = local_rank(other, stage, load, rank)
     return rank
 
 
-def _local_rank(writer: Stage, reader: Stage, load: Load, rank: int) -> int:
+def local_rank(writer: Stage, reader: Stage, load: Load, rank: int) -> int:
     """For how many of the first `rank` axes a load finds what was written at the same point."""
     if load.buffer.shape != writer.out.shape or load.buffer.strides != writer.out.strides:
         return 0
@@ -150,14 +153,15 @@ def _local_rank(writer: Stage, reader: Stage, load: Load, rank: int) -> int:
 
 def _task(name: str, group: _Group, groups: Sequence[_Group], hints: Mapping[str, Hints]) -> Task:
     shared = group.rank if len(group.stages) > 1 else 0
-    renamed = _renamed(group.stages, shared)
+    renamed = renamed_stages(group.stages, shared)
     locals_ = _locals(group, groups, shared)
     stages = tuple(_localised(stage, locals_) for stage in renamed)
     kept = {stage.name: hints[stage.name] for stage in stages if stage.name in hints}
     return Task(name, stages, shared, kept)
 
 
-def _renamed(stages: Sequence[Stage], shared: int) -> list[Stage]:
+def renamed_stages(stages: Sequence[Stage], shared: int) -> list[Stage]:
+    """The stages of one task with short names for their axes; the first `shared` become the same axes in all."""
     taken: set[str] = set()
 
     def fresh(letter: str, axis: Axis) -> Axis:

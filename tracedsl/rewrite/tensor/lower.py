@@ -37,6 +37,7 @@ from tracedsl.ir.expr import (
 )
 from tracedsl.ir.graph import CONSTANT, PARAM, Graph, Node
 from tracedsl.ir.tensor import OPS, row_major
+from tracedsl.rewrite.tensor.blocks import tasks_of
 from tracedsl.rewrite.tensor.elements import (
     Elements,
     NeedsBuffer,
@@ -45,7 +46,7 @@ from tracedsl.rewrite.tensor.elements import (
     shape_of,
     summed_axes,
 )
-from tracedsl.rewrite.tensor.fuse import Hints, fuse_stages
+from tracedsl.rewrite.tensor.fuse import Hints
 from tracedsl.rewrite.tensor.index import common_refinement, flat_position, seen_as, unflatten
 from tracedsl.rewrite.tensor.roots import Roots, choose_roots
 from tracedsl.rewrite.tensor.split_complex import Pair, Value, complex_op, split_complex
@@ -110,7 +111,7 @@ class _Lowering:
             self._root(node)
         self._copies(results)
         outs = tuple(split_complex(b) for b in self.outs)
-        tasks = fuse_stages(self.graph.name, self.stages, self.hints)
+        tasks = tasks_of(self.graph.name, self.stages, self.hints)
         written = {stage.out.name: stage.out for task in tasks for stage in task.stages}
         temps = {b.name: b for task in tasks for b in task.buffers() if b.scope == "temp"}
         temps = {name: self._owner(name, written.get(name, b)) for name, b in temps.items()}

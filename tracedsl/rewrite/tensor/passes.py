@@ -16,6 +16,7 @@ from tracedsl.ir.graph import CONSTANT, Graph, Node, Rewriter
 from tracedsl.ir.tensor import OPS, constant_text
 from tracedsl.rewrite.generic import CannotFold, drop_dead, fold_constants, share_common
 from tracedsl.rewrite.passes import Pass
+from tracedsl.rewrite.tensor.attention import divide_after_product
 from tracedsl.rewrite.tensor.rules import simplified, splat, type_of
 
 FOLD_LIMIT = 4096   # elements of a constant that is computed while compiling
@@ -143,6 +144,7 @@ TENSOR_PASSES: tuple[Pass, ...] = (
     Pass("simplify", simplify),
     Pass("fold-simplified", fold),
     Pass("share-common", share_common),
+    Pass("divide-after-product", divide_after_product),
     Pass("drop-dead", drop_dead),
     Pass("block-reductions", block_reductions),
     Pass("share-again", share_common),
