@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tracedsl.ir.loops import LoopProgram
 
 # name -> module and class; a target further away costs nothing until it is named
-_TARGETS = {"cpu": ("tracedsl.hw.cpu.target", "Cpu")}
+_TARGETS = {"cpu": ("tracedsl.hw.cpu.target", "Cpu"), "numba": ("tracedsl.hw.numba.target", "Numba")}
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,7 @@ CODES: dict[str, str] = {
     "P021": "no adapter could be scored",
     "H021": "array does not fit the compiled code",
     "H022": "compiled code is of another machine or version",
+    "H040": "package for this target is missing",
     "H020": "loop nest is not well formed",
     "S001": "schedule names something that does not exist",
     "S002": "schedule primitive with a bad argument",

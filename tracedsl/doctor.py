@@ -18,6 +18,7 @@ _PACKAGES = {
     "numpy": ("arrays", ""),
     "llvmlite": ("machine code for the CPU", ""),
     "openai": ("OpenAI-compatible endpoints", ""),
+    "numba": ("target='numba', a second opinion on kernels", "pip install 'tracedsl[numba]'"),
     "xllamacpp": ("language models in this process", "pip install 'tracedsl[local]'"),
 }
 

@@ -236,7 +236,7 @@ class Kernel:
 
     def show(self, what: str = "graph", *args: Any, **kwargs: Any) -> str:
         """A stage's text: "graph" (as captured), "rewritten", "tasks", "schedule", "hint" (the schedule as
-        Python that can be pasted into the function), "loops", "llvm" or "asm".
+        Python that can be pasted into the function), "loops", "llvm", "asm" or "numba" (the loops as Python).
 
         For the given arguments, or for those of the last compiled call. Raises TracedslError (K002) for another
         word or without arguments to go by, and `Unsupported` if they cannot be compiled for.

@@ -11,7 +11,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from tracedsl.diagnostics import TracedslError, Unsupported, nearest
-from tracedsl.hw.target import Target
+from tracedsl.hw.target import Target, target
 from tracedsl.kernel_variant import Variant
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def show_stage(what: str, made: Stages, on: Target) -> str:
         "loops": lambda: str(made.loops),
         "llvm": lambda: on.text("llvm", made.loops),
         "asm": lambda: on.text("asm", made.loops),
+        "numba": lambda: target("numba").text("numba", made.loops),
     }
     if what not in texts:
         raise TracedslError("K002", f"there is no stage {what!r} to show", hint=nearest(what, texts))
