@@ -119,3 +119,26 @@ def test_default_tiles(size: int, channels: int, out: int, kernel: int, expected
 def test_a_padded_copy_is_one_buffer_and_the_windows_are_none() -> None:
     program = lower(convolution("nhwc"))
     assert [buffer.shape for buffer in program.temps] == [(2, 8, 9, 3)]
+
+
+def test_a_separable_filter_is_computed_once_an_element() -> None:
+    w = Writer("filter")
+    x = w.param("x", (40, 32))
+    dear = w.add(w.mul(x, x), w.mul(w.sub(x, w.constant(1, shape=(40, 32))), x))
+    parts = [w.slice(dear, start=(0, at), step=(1, 1), size=(40, 30)) for at in range(3)]
+    program = lower(w.build(w.add(w.add(parts[0], parts[1]), parts[2])))
+    assert [len(task.stages) for task in program.tasks] == [2]     # a row of the dear part, then the sum of its shifts
+    assert not program.temps
+    check(w.build(w.add(w.add(parts[0], parts[1]), parts[2])))
+
+
+def test_a_stencil_that_is_written_into_an_array_goes_there_directly() -> None:
+    w = Writer("stencil")
+    x = w.param("x", (16, 16))
+    inner = [w.slice(x, start=at, step=(1, 1), size=(14, 14)) for at in ((0, 1), (2, 1), (1, 0), (1, 2))]
+    new = w.mul(w.add(w.add(*inner[:2]), w.add(*inner[2:])), w.constant(0.25, shape=(14, 14)))
+    columns = [w.slice(x, start=(1, at), step=(1, 1), size=(14, 1)) for at in (0, 15)]
+    rows = [w.slice(x, start=(at, 0), step=(1, 1), size=(1, 16)) for at in (0, 15)]
+    graph = w.build(w.concat(rows[0], w.concat(columns[0], new, columns[1], axis=1), rows[1], axis=0))
+    assert all(stage.out.name == "out" for task in lower(graph).tasks for stage in task.stages)
+    check(graph)

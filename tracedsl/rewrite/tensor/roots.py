@@ -135,7 +135,7 @@ def _only_views(node: Node, roots: set[Node]) -> bool:
 
 def _buffer_repeated(graph: Graph, users: dict[Node, list[Node]], roots: set[Node], absorbs: dict[Node, Node],
                      costs: dict[Node, int]) -> None:
-    """Give a buffer to what is dear and would be computed by several stages, or for every copy in a broadcast."""
+    """Give a buffer to what is dear and would be computed by several stages, or for every copy that a view makes."""
     reductions = set(absorbs.values())
     stages: dict[Node, set[Node]] = {}
     for node in reversed(graph.nodes):
@@ -144,9 +144,16 @@ def _buffer_repeated(graph: Graph, users: dict[Node, list[Node]], roots: set[Nod
             stages[node] |= {user} if user in roots or user in reductions else stages[user]
         if node in roots or node in reductions or node.op is PARAM or node.op is CONSTANT:
             continue
-        spread = any(math.prod(shape_of(user)) > math.prod(shape_of(node)) for user in users[node])
+        spread = _read_again(node, users[node])
         if (len(stages[node]) > 1 and costs[node] >= WORTH_A_BUFFER) or (spread and costs[node] >= WORTH_SPREADING):
             roots.add(_below_views(node, roots))
+
+
+def _read_again(node: Node, users: list[Node]) -> bool:
+    """Whether views read the elements of a node more than once: copies in a broadcast, windows that overlap, slices
+    that are shifted against each other (stencils, separable filters)."""
+    sizes = [math.prod(shape_of(user)) for user in users if user.op in VIEWS]
+    return max(sizes, default=0) > math.prod(shape_of(node)) or sum(sizes) >= 2 * math.prod(shape_of(node)) > 0
 
 
 def _below_views(node: Node, roots: set[Node]) -> Node:
