@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tracedsl.capture.tensor.hints import hint as hint
     from tracedsl.diagnostics import TracedslError as TracedslError
     from tracedsl.diagnostics import Unsupported as Unsupported
+    from tracedsl.hw.cpu.pool import get_num_threads as get_num_threads
+    from tracedsl.hw.cpu.pool import set_num_threads as set_num_threads
     from tracedsl.ir.compute import axis as axis
     from tracedsl.ir.compute import compute as compute
     from tracedsl.ir.compute import reduce_axis as reduce_axis
@@ -36,6 +38,7 @@ else:
         "cache": "Store",
         "capture.tensor.hints": "hint",
         "diagnostics": "TracedslError Unsupported",
+        "hw.cpu.pool": "get_num_threads set_num_threads",
         "ir.compute": "axis compute reduce_axis",
         "kernel": "kernel",
         "program": "program pure",

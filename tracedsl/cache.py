@@ -49,7 +49,7 @@ def code_digest(*folders: Path) -> str:
     if (known := store.get(key)) is not None:
         return str(known.meta["digest"])
     found = digest(*(Path(path).read_bytes() for path, *_ in files))[:16]
-    store.put(key, meta={"digest": found})
+    store.put(key, meta={"digest": found}, durable=False)
     return found
 
 
@@ -151,14 +151,16 @@ class Store:
             return None
         return entry
 
-    def put(self, key: Key, blobs: Mapping[str, bytes] | None = None, meta: Mapping[str, Any] | None = None) -> bool:
-        """Keep an artefact; True if it is on disk now. An entry that is already there is replaced as a whole."""
+    def put(self, key: Key, blobs: Mapping[str, bytes] | None = None, meta: Mapping[str, Any] | None = None, *,
+            durable: bool = True) -> bool:
+        """Keep an artefact; True if it is on disk now. An entry that is already there is replaced as a whole.
+        `durable`: wait for the disk. What can be made again in milliseconds need not: after a crash it is a miss."""
         if not self.usable():
             return False
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_atomic(path, _encode(key, blobs or {}, meta or {}))
+            write_atomic(path, _encode(key, blobs or {}, meta or {}), durable=durable)
         except OSError as error:
             warn("A003", f"cannot write to the cache {self.root}", why=str(error), hint="work goes on uncached")
             return False
@@ -267,14 +269,16 @@ class Store:
             os.replace(path, path.with_suffix(".damaged"))
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that readers, also after a crash, see the old content or the new, never a part of it."""
+def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file so that readers see the old content or the new, never a part of it; if it is `durable`, also after
+    the machine crashed."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(name, path)
     except BaseException:
         with suppress(OSError):

@@ -182,7 +182,7 @@ def store_variant(store: Store, key: Key, variant: Variant, artefact: Artefact) 
         "constants": [(c.dtype.name, c.shape) for c in variant.constants], "report": variant.report.to_json(),
         "seconds": dict(variant.origin.seconds), "in_place": sorted(variant.in_place),
     }
-    return store.put(key, {**artefact.blobs, **constants}, meta)
+    return store.put(key, {**artefact.blobs, **constants}, meta, durable=False)
 
 
 def load_variant(store: Store, key: Key, on: Target) -> Variant | None:

@@ -21,6 +21,7 @@ from functools import cache
 from typing import Any
 
 _PAGE = 4096
+_MOST = 1 << 30                            # bytes of one image
 _SECTION, _SYMBOL, _RELOCATION = struct.Struct("<IIQQQQIIQQ"), struct.Struct("<IBBHQQ"), struct.Struct("<QQq")
 _NOBITS, _SYMTAB, _RELA, _REL = 8, 2, 4, 9
 _WRITE, _ALLOC, _EXEC = 1, 2, 4
@@ -86,11 +87,13 @@ class _Linker:
         rows = [_SECTION.unpack_from(image, table + i * _SECTION.size) for i in range(count)]
         self.sections = [_Section(r[2], r[1], r[4], r[5], max(1, r[8]), r[6], r[7]) for r in rows]
         for section in self.sections:
+            if section.align > _PAGE:
+                raise NotLinked("a section wants more than a page's alignment")
             if section.kind != _NOBITS and section.offset + section.size > len(image):
                 raise NotLinked("a section ends outside the file")
         if any(s.kind == _REL for s in self.sections):
             raise NotLinked("relocations without addends")
-        self.table = next(s for s in self.sections if s.kind == _SYMTAB)
+        self.table = [s for s in self.sections if s.kind == _SYMTAB][0]  # noqa: RUF015 - IndexError is what is caught
         self.names = self.sections[self.table.link]
         self.places: dict[int, int] = {}         # section -> offset in memory
         self.slots: dict[int, int] = {}          # symbol -> offset of the word that holds its address
@@ -102,6 +105,8 @@ class _Linker:
                                 if kind in (_GOTPCREL, _GOTPCRELX, _REX_GOTPCRELX) or self._is_outside(kind, s))
         ends = self._lay_out([s for s in through if any(k == _PLT32 for _, k, n, _ in relocations if n == s)],
                              list(through))
+        if ends[-1] > _MOST:
+            raise NotLinked("implausibly large")
         base = _map(ends[-1])
         made = Image(self._addresses(base, wanted), base, ends[-1])
         memory = (ctypes.c_uint8 * ends[-1]).from_address(base)

@@ -6,7 +6,9 @@ the system gives none (containers hide /sys, other systems have none).
 
 from __future__ import annotations
 
+import math
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -15,6 +17,7 @@ from pathlib import Path
 from tracedsl.cache import Key, Store, digest
 
 _SYS_CACHE = Path("/sys/devices/system/cpu/cpu0/cache")
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _CPUINFO = "/proc/cpuinfo"
 _VARYING = ("processor", "cpu MHz", "bogomips", "BogoMIPS", "core id", "apicid", "initial apicid", "physical id")
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -81,7 +84,7 @@ def _words(store: Store) -> tuple[str, str, str, str]:
     version = f"llvmlite {llvmlite.__version__} LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
     words = (llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), llvm.get_process_triple(), version)
     if identity:
-        store.put(key, meta={"words": words})
+        store.put(key, meta={"words": words}, durable=False)
     return words
 
 
@@ -101,11 +104,14 @@ def _identity() -> str | None:
     return digest(*lines, *os.uname()[2:], str(library)) if lines and library else None
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
+def usable_cores(quota: Path = _QUOTA) -> int:
+    """Cores that this process may run on: by its affinity, and by the share of time that its container grants."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):
+        allowed, period = quota.read_text().split()
+        if allowed != "max":
+            cores = min(cores, math.ceil(int(allowed) / int(period)))
+    return max(1, cores)
 
 
 def cache_sizes(folder: Path) -> tuple[int, int, int]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from tracedsl.cache import Store
-from tracedsl.diagnostics import TracedslError
+from tracedsl.diagnostics import TracedslError, warn
 from tracedsl.hw.cpu import jit, runtime
 from tracedsl.hw.cpu.abi import PARALLEL_FOR as ENTRY
 from tracedsl.hw.cpu.machine import Machine, host
@@ -27,6 +27,7 @@ from tracedsl.hw.cpu.pool_ir import MAX_THREADS, source
 
 _RESET = "tdsl_pool_reset"
 _LIMIT = "tdsl_pool_limit"
+_VARIABLE = "TRACEDSL_NUM_THREADS"
 _STARTING = threading.Lock()
 
 
@@ -66,7 +67,12 @@ class Pool:
 def pool() -> Pool:
     """The pool of this process; loaded on the first call."""
     with _STARTING:
-        return _pool()
+        found = _pool()
+    if "threadpoolctl" in sys.modules:
+        from tracedsl.hw.cpu.pool_control import register
+
+        register()
+    return found
 
 
 @cache
@@ -74,7 +80,21 @@ def _pool() -> Pool:
     loaded = load(host(), Store())
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=ctypes.CFUNCTYPE(None)(loaded[_RESET]))
-    return Pool(loaded)
+    made = Pool(loaded)
+    if (asked := _asked()) is not None:
+        made.limit(asked)
+    return made
+
+
+def _asked() -> int | None:
+    """The number of threads that the environment asks for."""
+    given = os.environ.get(_VARIABLE)
+    if not given:
+        return None
+    if given.isdecimal() and 1 <= int(given) <= MAX_THREADS:
+        return int(given)
+    warn("H006", f"{_VARIABLE}={given!r} is not understood", why=f"it is a number from 1 to {MAX_THREADS}")
+    return None
 
 
 def load(machine: Machine, store: Store) -> jit.Loaded:
@@ -84,7 +104,7 @@ def load(machine: Machine, store: Store) -> jit.Loaded:
 
 
 def get_num_threads() -> int:
-    """How many threads a kernel may use, the calling one included."""
+    """How many threads a kernel may use, the calling one included: at first `$TRACEDSL_NUM_THREADS`, or all cores."""
     return pool().threads
 
 

@@ -26,7 +26,7 @@ def load(name: str, text: str, symbols: Sequence[str], machine: Machine, store: 
         except (KeyError, TracedslError):
             pass
     image = jit.compile_object(text, machine, passes=passes)
-    store.put(key, {_OBJECT: image})
+    store.put(key, {_OBJECT: image}, durable=False)
     return _kept(jit.load(image, symbols, imports))
 
 

@@ -54,7 +54,7 @@ class Cpu:
 
     def fingerprint(self) -> str:
         """Of the machine, of LLVM and of the code generator itself."""
-        return digest(self.machine.fingerprint(), _generator(), str(self.contract))[:16]
+        return digest(self.machine.fingerprint(), str(self.machine.cores), _generator(), str(self.contract))[:16]
 
     def compile(self, program: LoopProgram) -> Artefact:
         """Object code and how to call it. Raises TracedslError (H001, H020) if no code can be made of the program."""

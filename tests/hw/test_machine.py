@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tracedsl.cache import Store
 from tracedsl.diagnostics import TracedslError
 from tracedsl.hw.cpu.machine import cache_sizes, host, usable_cores
 from tracedsl.hw.target import names, target
@@ -66,3 +67,22 @@ def test_targets_by_name() -> None:
     assert all(not feature.startswith(("+", "-")) for feature in description.features)
     with pytest.raises(TracedslError, match="did you mean 'cpu'"):
         target("cpuu")
+
+
+@pytest.mark.parametrize("text, cores", [("max 100000\n", None), ("150000 100000", 2), ("1000 100000", 1), ("", None)])
+def test_a_containers_share_of_time_counts(text: str, cores: int | None, tmp_path: Path) -> None:
+    quota = tmp_path / "cpu.max"
+    quota.write_text(text)
+    everything = usable_cores(tmp_path / "missing")
+    assert usable_cores(quota) == (everything if cores is None else min(cores, everything))
+
+
+def test_what_llvm_says_is_remembered(tmp_path: Path) -> None:
+    from tracedsl.hw.cpu import machine
+
+    if machine._identity() is None:
+        pytest.skip("this machine has no identity")
+    store = Store(tmp_path / "s")
+    words = machine._words(store)
+    assert words == machine._words(store) and len(list(store.entries("memo"))) == 1
+    assert "LLVM" in words[3]

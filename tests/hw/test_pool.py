@@ -297,3 +297,24 @@ def test_serial_form_has_the_same_face(architecture: str, linux: bool) -> None:
     pool.Pool(loaded).parallel_for(ctypes.cast(body, ctypes.c_void_p).value or 0, 0, 10, 4)
     assert seen == [(0, 4), (4, 8), (8, 10)]
     assert pool.Pool(loaded).threads == 1
+
+
+@pytest.mark.parametrize("setting, threads", [("1", 1), ("3", 3), ("0", None), ("many", None), ("", None)])
+def test_the_environment_sets_the_number_of_threads(setting: str, threads: int | None) -> None:
+    code = "import tracedsl; print(tracedsl.get_num_threads())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "TRACEDSL_NUM_THREADS": setting})
+    assert int(done.stdout) == (threads or min(host().cores, pool.MAX_THREADS))
+    assert ("H006" in done.stderr) == (setting in ("0", "many"))
+
+
+def test_threadpoolctl_sees_and_limits_the_pool() -> None:
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    assert pool.get_num_threads() == 4
+    (found,) = [info for info in threadpoolctl.threadpool_info() if info["user_api"] == "tracedsl"]
+    assert found["num_threads"] == 4
+    with threadpoolctl.threadpool_limits(limits=1):
+        assert pool.get_num_threads() == 1
+    with threadpoolctl.threadpool_limits(limits=1, user_api="blas"):
+        assert pool.get_num_threads() == 4
+    assert pool.get_num_threads() == 4
