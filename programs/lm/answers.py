@@ -104,7 +104,7 @@ class Answers:
             response = self._from_disk(request)
             if response is None:
                 response = await ask(request)
-                self.keep(request, response)
+                await self.keep(request, response)
         except BaseException as error:
             with self._lock:
                 del self._under_way[request]
@@ -116,10 +116,10 @@ class Answers:
         mine.set_result(response)
         return response
 
-    def keep(self, request: LMRequest, response: LMResponse) -> None:
-        """Keep an answer, in memory and on disk."""
+    async def keep(self, request: LMRequest, response: LMResponse) -> None:
+        """Keep an answer, in memory first: whoever is stopped while it goes to disk has not asked in vain."""
         self._remember(request, response, time.time())
-        self._store.put(self._key_of(request), meta=to_json(response))
+        await current_io().call(self._store.put, self._key_of(request), None, to_json(response))
 
     def _from_disk(self, request: LMRequest) -> LMResponse | None:
         entry = self._store.get(self._key_of(request))

@@ -185,7 +185,7 @@ class LMClient:
             if response is None:
                 raise LMError("L005", f"{self.model} ended its answer without saying so")
             if caching:
-                self._known.keep(request, response)
+                await self._known.keep(request, response)
         self._book(request, response, time.perf_counter() - started)
         yield LMChunk(response=response)
 
