@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tracedsl.programs.context import current_lm as current_lm
     from tracedsl.programs.context import current_rm as current_rm
     from tracedsl.programs.context import trace_calls as trace_calls
+    from tracedsl.programs.estimate import Estimate as Estimate
+    from tracedsl.programs.estimate import estimate as estimate
     from tracedsl.programs.evaluate import Evaluate as Evaluate
     from tracedsl.programs.evaluate import EvaluationResult as EvaluationResult
     from tracedsl.programs.example import Completions as Completions
@@ -108,6 +110,7 @@ else:
         "adapters.xml": "XMLAdapter",
         "choosing": "AdapterChoice choose_adapter",
         "context": "TraceStep configure context current_lm current_rm trace_calls",
+        "estimate": "Estimate estimate",
         "evaluate": "Evaluate EvaluationResult",
         "example": "Completions Example Prediction",
         "lm": "LM=make_lm",

@@ -49,6 +49,7 @@ from tracedsl.program_tuning import (
 from tracedsl.programs.context import context, current_adapter, current_lm
 from tracedsl.programs.lm.accounts import BudgetExceeded
 from tracedsl.programs.lm.base import LMError
+from tracedsl.programs.lm.rehearsal import current_rehearsal
 from tracedsl.programs.modules.module import Module
 from tracedsl.programs.modules.predict import Predict
 from tracedsl.rewrite.language import LANGUAGE_PASSES
@@ -95,6 +96,8 @@ class Program(Module):
         if not self._student and (stand_in := _stand_ins.get().get(self._root)) is not None:
             return stand_in(*args, **kwargs)
         with self._settings():
+            if current_rehearsal() is not None:
+                return self._function(*args, **kwargs)
             if self._student:
                 return self._run_as_student(args, kwargs)
             self._make_ready()

@@ -45,6 +45,7 @@ from tracedsl.programs.lm.base import (
 )
 from tracedsl.programs.lm.limits import Limiter, Limits, Pass, limiter_of
 from tracedsl.programs.lm.prices import Price
+from tracedsl.programs.lm.rehearsal import Rehearsal, current_rehearsal
 
 if TYPE_CHECKING:
     from tracedsl.programs.adapters.base import Adapter
@@ -153,6 +154,8 @@ class LMClient:
 
     async def acomplete(self, request: LMRequest) -> LMResponse:
         """Answer a request; raises `LMError`. Safe from any number of threads and tasks."""
+        if (rehearsal := current_rehearsal()) is not None:
+            return self._rehearsed(request, rehearsal)
         started = time.perf_counter()
         if self.cache and request.cacheable:
             response = self._known.in_memory(request)
@@ -170,6 +173,9 @@ class LMClient:
     async def astream(self, request: LMRequest) -> AsyncGenerator[LMChunk, None]:
         """The answer in pieces as they come, then a chunk with the whole response. A known answer, and that of a model
         which cannot stream, comes in one piece. A call that fails is tried again only before its first piece."""
+        if (rehearsal := current_rehearsal()) is not None:
+            yield LMChunk(response=self._rehearsed(request, rehearsal))
+            return
         started = time.perf_counter()
         caching = self.cache and request.cacheable
         response = self._known.look_up(request) if caching else None
@@ -228,6 +234,13 @@ class LMClient:
         return f"{type(self).__name__}({self.model!r})"  # `identity` may have to read a file
 
     # -- the path ------------------------------------------------------------------------------------------------
+
+    def _rehearsed(self, request: LMRequest, rehearsal: Rehearsal) -> LMResponse:
+        """The known answer, else an empty one."""
+        known = self._known.look_up(request) if self.cache and request.cacheable else None
+        usual = self._usage.completion_tokens / self._usage.calls if self._usage.calls else None
+        rehearsal.note(self.identity, request, self.price, usual, known is not None)
+        return known if known is not None else LMResponse(("",) * request.n)
 
     async def _ask(self, request: LMRequest) -> LMResponse:
         """Ask the model, again after failures that may pass."""

@@ -14,11 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracedsl import program
-from tracedsl.programs import JSONAdapter, LMResponse, OracleLM, Predict, ScriptedLM, configure
+from tracedsl.programs import (
+    Example,
+    JSONAdapter,
+    LMResponse,
+    OracleLM,
+    Predict,
+    ScriptedLM,
+    configure,
+    estimate,
+)
 from tracedsl.programs.lm.accounts import BudgetExceeded, budget, most_used, track_usage
 from tracedsl.programs.lm.base import LMRequest, LMTransientError, Message, Usage
 from tracedsl.programs.lm.limits import Limiter, Limits
 from tracedsl.programs.lm.prices import Price, price_of
+from tracedsl.programs.lm.rehearsal import rehearse
 
 PRICE = Price(prompt=100.0, completion=1000.0)
 
@@ -181,6 +191,33 @@ def test_what_was_used_by_call_site_and_model() -> None:
     with track_usage() as account:
         ask("x")
     assert len(account.by_site) == 1 and next(iter(account.by_site)).endswith("ask/0:Predict")
+
+
+def test_a_dry_run_asks_nobody_and_bounds_what_is_used() -> None:
+    lm = Greedy(cache=True, temperature=0.0, max_tokens=20)
+    lm._function = lambda request: '{"n": 3, "a": "x"}'
+    configure(lm=lm, adapter=JSONAdapter())
+    first, second = Predict("q -> n: int"), Predict("n: int -> a")
+
+    @program
+    def steps(q: str) -> str:
+        return second(n=first(q=q).n).a
+
+    devset = [Example(q=q).with_inputs("q") for q in ("x", "y", "z", "x")]
+    guess = estimate(steps, devset)
+    assert lm.calls == 0 and guess.failures == () and guess.examples == 4
+    assert guess.likely.calls == guess.most.calls == 6 and guess.most.cached_calls == 2
+    with budget(usd=guess.most.usd, tokens=guess.most.tokens) as account:
+        for example in devset:
+            steps(**example.inputs())
+    assert account.spent.tokens <= guess.most.tokens and guess.likely.usd < guess.most.usd
+    asked = lm.calls
+    again = estimate(steps, devset)
+    assert again.most.calls == 0 and again.most.cached_calls == 8 and lm.calls == asked and "$0.0000" in str(again)
+    with rehearse():
+        assert lm("hello") == [""] and [c.text for c in lm.stream(lm.request([Message("user", "hi")]))] == [""]
+    assert lm.calls == asked
+    assert len(estimate(lambda q: 1 / 0, devset).failures) == 4
 
 
 # -- limits ------------------------------------------------------------------------------------------------------------
