@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tracedsl.programs import LM, Limits, LMError, budget
+from tracedsl.programs import LM, Limits, LMError, RecordingLM, budget
 from tracedsl.programs.driving import as_done, drive
 from tracedsl.programs.lm.accounts import BudgetExceeded
 from tracedsl.programs.lm.base import LMRequest, LMTransientError, Message, ToolSpec
@@ -257,6 +260,37 @@ def test_who_stops_listening_ends_the_stream(endpoint: Any) -> None:
             break
         endpoint.replies = [endpoint.reply("fine")]
         assert lm("again") == ["fine"] and account.spent.calls == 2
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("model_type", ["chat", "responses"])
+def test_the_key_is_in_no_error_log_or_recording(endpoint: Any, run: Any, model_type: Any, tmp_path: Path,
+                                                 caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    lm = client(endpoint, model_type=model_type, num_retries=0, cache=True, temperature=0.0)
+    echo = f"you sent Bearer {KEY}"
+    seen = []
+    for reply in (endpoint.error(401, echo), endpoint.error(429, echo), (200, {}, echo.encode()), "drop",
+                  endpoint.streamed({"error": {"message": echo}}), endpoint.streamed(echo.encode())):
+        endpoint.replies = [reply]
+        for call in (lm.acomplete(ask("x")), pieces(lm)):
+            with budget(calls=9) as account, pytest.raises(LMError) as caught:
+                run(call)
+            error: BaseException | None = caught.value
+            seen += ["".join(traceback.format_exception(caught.value)), repr(account.by_site), repr(vars(account))]
+            while error is not None:
+                seen += [str(error), repr(error), repr(vars(error))]
+                error = error.__cause__ or error.__context__
+    fine = RESPONSE if model_type == "responses" else json.loads(endpoint.reply("fine")[2])
+    endpoint.replies = [(200, {}, json.dumps(fine).encode())]
+    recording = RecordingLM(lm, tmp_path / "answers.jsonl")
+    run(recording.acomplete(ask("x")))
+    seen += [caplog.text, repr(lm), repr(vars(lm)), repr(vars(lm._line)), repr(recording), lm.identity]
+    files = [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert len(files) >= 2 and "127.0.0.1" in caplog.text
+    seen += [p.read_bytes().decode("utf-8", "replace") for p in files]
+    for text in seen:
+        assert KEY not in text and KEY[:12] not in text
 
 
 # -- what is sent and read --------------------------------------------------------------------------------------------
