@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tracedsl.diagnostics import TracedslError, nearest
+from tracedsl.ir.intrinsics import DotIntrinsic
 
 if TYPE_CHECKING:
     from tracedsl.ir.loops import LoopProgram
@@ -23,7 +24,8 @@ _TARGETS = {"cpu": ("tracedsl.hw.cpu.target", "Cpu"), "numba": ("tracedsl.hw.num
 @dataclass(frozen=True)
 class Description:
     """What a scheduler needs to know. Sizes in bytes; `caches` from the nearest to the furthest, each as one core sees
-    it; `vector_registers` counts them; `threads` is how many run at once."""
+    it; `vector_registers` counts them; `threads` is how many run at once; `intrinsics` are
+    what single instructions do."""
 
     name: str
     vector_bytes: int
@@ -31,6 +33,7 @@ class Description:
     threads: int
     caches: tuple[int, ...]
     features: frozenset[str] = frozenset()
+    intrinsics: tuple[DotIntrinsic, ...] = ()
 
     @property
     def l1(self) -> int:

@@ -55,11 +55,19 @@ def compute_product() -> Graph:
     return w.build(symbolic_compute(w.builder, (40, 70), lambda i, j: k.sum(element(a, (i, k)) * element(b, (k, j)))))
 
 
+def bytes_product(m: int, k: int, n: int) -> Graph:
+    w = Writer("bytes")
+    wide = [w.cast(w.param(name, shape, dtype), dtype="int32")
+            for name, shape, dtype in (("x", (m, k), "uint8"), ("w", (k, n), "int8"))]
+    return w.build(w.contract(*wide, spec="ik,kj->ij"))
+
+
 GOLDEN: dict[str, Callable[[], Graph]] = {
     "elementwise_chain": lambda: chain(30, 100), "row_softmax": lambda: softmax(50, 200),
     "sum_axis_0": lambda: sums((0,), (50, 300)), "full_sum": lambda: sums((0, 1), (30, 50)),
     "matmul_bias_relu": lambda: dense(50, 70, 150), "transpose": lambda: transposed(100, 70),
-    "user_compute": compute_product,
+    "user_compute": compute_product, "blocked_matmul": lambda: dense(1000, 800, 1100),
+    "bytes_product": lambda: bytes_product(100, 70, 90),
 }
 
 
@@ -126,6 +134,11 @@ PRIMITIVE_CASES: list[tuple[str, Callable[[], Graph], Callable[[Schedule], Sched
         .reorder("k_o", "r_o", "i", "k_i", "r_i")),
     ("blocks that do not divide", lambda: dense(4, 30, 5), lambda s: s.split("k", 7).split("k_i", 3)
         .reorder("k_o", "k_i_o", "i", "j", "k_i_i")),
+    ("tensorize", dense, lambda s: s.split("j", 4).reorder("i", "j_o", "k", "j_i").vectorize("j_i").tensorize("k", 4)
+        .reorder("i", "j_o", "k_o", "j_i", "k_i")),
+    ("groups side by side", lambda: bytes_product(9, 14, 10), lambda s: s.split("j", 4).split("k", 8).split("k_i", 4)
+        .reorder("j_o", "k_o", "i", "k_i_o", "j_i", "k_i_i").vectorize("j_i").tensorize("k_i_i")
+        .cache_read("w", "k_o")),
     ("one block", dense, lambda s: s.split("k", 99).reorder("k_o", "i", "j", "k_i")),
     ("parallel grain of a tile", lambda: dense(50, 6, 20), lambda s: s.parallel("i", 12).split("i_i", 4)
         .reorder("i_o", "i_i_o", "j", "k", "i_i_i").unroll("i_i_i")),
@@ -154,7 +167,8 @@ def test_steps_replay_from_json_and_print_as_a_hint() -> None:
 def _random_step(draw: st.DrawFn, schedule: Schedule, buffers: list[str]) -> tuple[str, tuple[Any, ...]]:
     names = [leaf.name for leaves in schedule.loops for leaf in leaves]
     axis = st.sampled_from(names)
-    match draw(st.sampled_from(("split", "split", "reorder", "fuse", "vectorize", "unroll", "parallel", "cache_read"))):
+    match draw(st.sampled_from(("split", "split", "reorder", "fuse", "vectorize", "unroll", "parallel", "tensorize",
+                                "cache_read"))):
         case "reorder":
             level = [leaf.name for leaf in draw(st.sampled_from([x for x in schedule.loops if x]))]
             return "reorder", tuple(draw(st.permutations(level)))

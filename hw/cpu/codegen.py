@@ -20,11 +20,13 @@ from dataclasses import dataclass
 from tracedsl.hw.cpu.abi import ENTRY, PARALLEL_FOR
 from tracedsl.hw.cpu.codegen_error import malformed
 from tracedsl.hw.cpu.codegen_expr import Expressions
-from tracedsl.hw.cpu.codegen_memory import Bindings, Memory, flat
+from tracedsl.hw.cpu.codegen_memory import Bindings, Group, Memory, flat
 from tracedsl.hw.cpu.codegen_place import Places
 from tracedsl.hw.cpu.codegen_registers import Registers
 from tracedsl.hw.cpu.codegen_scalar import scalar
+from tracedsl.hw.cpu.codegen_tensor import Tensorizer
 from tracedsl.hw.cpu.emitter import ModuleEmitter, Param, Value, constant
+from tracedsl.hw.cpu.intrinsics import available
 from tracedsl.hw.cpu.irtypes import OF_DTYPE, lanes
 from tracedsl.hw.cpu.machine import Machine
 from tracedsl.ir.expr import Affine, Axis, Buffer, Call, Load, walk
@@ -138,6 +140,7 @@ class _Function:
         self._memory = Memory(self._places, self._bindings)
         self._registers = Registers(self._places, self._bindings)
         self._expressions = Expressions(self._places, self._bindings, self._memory, self._registers)
+        self._tensorizer = Tensorizer(available(machine), self._places, self._bindings, self._expressions)
         self._written: dict[int, frozenset[str]] = {}
 
     def emit(self) -> None:
@@ -267,7 +270,13 @@ class _Function:
         axis = step.axis
         if axis.extent == 0:
             return
-        if axis.extent == 1 or step.kind == "unroll":
+        if step.kind == "tensor" and (match := self._tensorizer.match(step)) is not None:
+            update = match.update
+            sums = self._places.splat(self._read(update.buffer, update.index), self._bindings.lanes)
+            self._write(update.buffer, update.index, self._tensorizer.emit(match, sums))
+        elif step.kind == "unroll" and (group := self._memory.group_of(step)) is not None:
+            self._store_group(step, group)
+        elif axis.extent == 1 or step.kind in ("unroll", "tensor"):
             for number in range(axis.extent):
                 self._bindings.numbers[axis] = number
                 self._run(step.body)
@@ -285,6 +294,18 @@ class _Function:
                                          self._position(step.until), end)
             self._loop(axis.name, constant("i64", 0), end, step.body, lambda index: self._bind(axis, index))
             del self._bindings.values[axis]
+
+    def _store_group(self, step: For, group: Group) -> None:
+        """An unrolled loop over neighbours around a vector that jumps over them: written as one longer vector."""
+        numbers, rows = self._bindings.numbers, []
+        self._bindings.vector = group.vector
+        for number in range(step.axis.extent):
+            numbers[step.axis] = number
+            rows.append(self._places.splat(self._expressions.value(group.store.value), group.vector.extent))
+        numbers[step.axis] = 0
+        self._memory.store_group(group, rows)
+        del numbers[step.axis]
+        self._bindings.vector = None
 
     def _bind(self, axis: Axis, value: Value) -> None:
         self._bindings.values[axis] = value

@@ -20,7 +20,8 @@ from tracedsl.hw.cpu.codegen_place import Places
 from tracedsl.hw.cpu.emitter import Value, constant, undefined, vec
 from tracedsl.hw.cpu.irtypes import OF_DTYPE, lanes, like
 from tracedsl.ir.dtypes import BYTES
-from tracedsl.ir.expr import Affine, Axis, Buffer, Index
+from tracedsl.ir.expr import Affine, Axis, Buffer, Index, Load, walk
+from tracedsl.ir.loops import For, Store
 
 _MAX_SHUFFLED_STEP = 4  # strided vectors up to this step are loaded whole and shuffled; others lane by lane
 
@@ -32,6 +33,14 @@ class Spot:
     constant: int
     terms: tuple[tuple[Axis, int], ...]
     step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A store of the vector loop over `vector` that an unrolled loop repeats for the elements between its lanes."""
+
+    store: Store
+    vector: Axis
 
 
 @dataclass(eq=False)
@@ -264,6 +273,30 @@ class Memory:
         return self._places.place(lambda byte: self._f.icmp("ne", byte, constant(byte.type, 0)), raw)
 
     # -- stores ---------------------------------------------------------------------------------------------------
+
+    def group_of(self, step: For) -> Group | None:
+        """The store that an unrolled loop over neighbours repeats, if its vector jumps over just these."""
+        match step:
+            case For(axis=axis, body=(For(kind="vector", axis=vector, body=(Store() as store,)),)):
+                place = flat(store.buffer, store.index)
+                read = {e.buffer.name for e in walk(store.value) if isinstance(e, Load)}
+                if self._bindings.vector is not None or store.buffer.name in read:
+                    return None
+                if store.buffer in self and store.buffer.dtype != "bool" and axis.extent in (2, 4) and (
+                        place.coefficient(axis), place.coefficient(vector)) == (1, axis.extent):
+                    return Group(store, vector)
+        return None
+
+    def store_group(self, group: Group, rows: Sequence[Value]) -> None:
+        """Write the elements of the rows in turns; the loop over them stands at its first step."""
+        f, store, n = self._f, group.store, group.vector.extent
+        whole = list(rows)
+        while len(whole) > 1:
+            whole = [f.shuffle(a, b, range(lanes(a.type) * 2)) for a, b in zip(whole[::2], whole[1::2], strict=True)]
+        order = [row * n + lane for lane in range(n) for row in range(len(rows))]
+        mixed = f.shuffle(whole[0], undefined(whole[0].type), order)
+        f.store(mixed, self._pointer(store.buffer, self._bindings.spot(flat(store.buffer, store.index))))
+        self._places.forget(store.buffer.name)
 
     def store(self, buffer: Buffer, index: Sequence[Affine], value: Value) -> None:
         """Write the element, or one a lane; where all lanes mean one element, the last one stays."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tracedsl import __version__
 from tracedsl.cache import code_digest, digest
 from tracedsl.diagnostics import TracedslError
+from tracedsl.hw.cpu.intrinsics import available
 from tracedsl.hw.cpu.machine import Machine, host
 from tracedsl.hw.target import Description
 
@@ -50,7 +51,8 @@ class Cpu:
     def description(self) -> Description:
         m = self.machine
         on = frozenset(word[1:] for word in m.features.split(",") if word.startswith("+"))
-        return Description("cpu", m.vector_bytes, m.vector_registers, m.cores, (m.l1, m.l2, m.l3), on)
+        return Description("cpu", m.vector_bytes, m.vector_registers, m.cores, (m.l1, m.l2, m.l3), on,
+                           tuple(row.dot for row in available(m)))
 
     def fingerprint(self) -> str:
         """Of the machine, of LLVM and of the code generator itself."""

@@ -14,6 +14,7 @@ from nest_interpreter import run_program
 
 from tracedsl.ir.expr import Task
 from tracedsl.ir.graph import Builder, Graph, Node, verify
+from tracedsl.ir.intrinsics import DotIntrinsic
 from tracedsl.ir.tensor import OPS, TensorType, run_graph
 from tracedsl.rewrite.tensor.lower import TaskProgram, lower
 from tracedsl.schedule import Schedule, default_schedule, lower_task
@@ -29,6 +30,8 @@ class SmallMachine:
     l2: int = 1 << 20
     l3: int = 32 << 20
     cores: int = 2
+    intrinsics: tuple[DotIntrinsic, ...] = (DotIntrinsic("dot4", 4, 4, "int32", ("uint8", "int8")),
+                                            DotIntrinsic("dot2", 4, 2, "int32", ("int16", "int16")))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ What holds here:
 - A serial loop may end early (`until`), but runs at least one step; `When` is the only other condition. Both look at
   positions alone.
 - A loop over a `vector` axis holds no other loop over a vector axis; its extent is the number of lanes, any number.
+- A `tensor` loop is a serial one that the target may do in one instruction, together with the vector loop around it
+  (`intrinsics`). It means the same if the target does not.
 - Register buffers are indexed by unrolled and vector axes and constants alone: a generator keeps each element (each
   vector of elements) in one value, never in memory.
 - `Update` whose target does not depend on a vector axis around it combines the lanes (a horizontal reduction).
@@ -19,7 +21,7 @@ from typing import Literal as OneOf
 
 from tracedsl.ir.expr import Affine, Axis, Buffer, Expr, text
 
-Kind = OneOf["serial", "parallel", "vector", "unroll"]
+Kind = OneOf["serial", "parallel", "vector", "unroll", "tensor"]
 
 
 @dataclass(frozen=True, eq=False)

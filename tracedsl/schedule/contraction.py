@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from tracedsl.ir.dtypes import BYTES
 from tracedsl.ir.expr import Axis, Stage
+from tracedsl.ir.intrinsics import dot_for
 from tracedsl.schedule.access import Access, accesses, contiguous, reused, widest
 from tracedsl.schedule.primitives import Schedule
 
@@ -56,7 +57,7 @@ class Roles:
 class TileChoice:
     """The choices that the tuner may change; extents in elements. `pack` and `pack_rows`: copy the operand with the
     vectors, and the other one; `depth`, `chunk`: the block of the reduced axis, and of the rows (0: no block);
-    `panels`: tiles side by side for which one chunk of rows serves."""
+    `panels`: tiles side by side for which one chunk of rows serves; `group`: products that one instruction sums."""
 
     height: int
     vectors: int
@@ -67,6 +68,7 @@ class TileChoice:
     chunk: int = 0
     panels: int = 1
     rows_first: bool = False
+    group: int = 1
 
 
 def roles(stage: Stage) -> Roles:
@@ -110,16 +112,19 @@ def default_tile(stage: Stage, machine: MachineFacts) -> TileChoice:
 
     height, vectors = min(fitting, key=cost)
     tiles, panels = -(-part.row.extent // height), -(-part.column.extent // (vectors * lanes))
-    depth = block_depth(stage)
+    dot = dot_for(stage, machine.intrinsics)
+    group = dot.group if dot and dot.lanes == lanes and tiles > 1 and group_axis(stage, part, dot.group) else 1
+    depth = block_depth(stage, group)
     sums = depth or math.prod(k.extent for k in stage.reduce)
-    block = sums * panels * vectors * lanes * BYTES[stage.value.dtype]     # of the operand with the vectors
+    size = max(BYTES[load.buffer.dtype] for load in accesses(stage, finish=False))
+    block = sums * panels * vectors * lanes * size       # of the operand with the vectors
     whole = block <= machine.l2 // 2
     turned = not contiguous(accesses(stage, finish=False), part.column)
-    pack = turned or ((not whole or (bool(depth) and panels > 1)) and tiles >= PACK_ROWS)
+    pack = turned or group > 1 or ((not whole or (bool(depth) and panels > 1)) and tiles >= PACK_ROWS)
     rows_first = not pack and (panels == 1 or whole)
     items = others
     pack_rows = bool(depth) and tiles >= PACK_ROWS and _far_apart(stage, part)
-    strip, sums_strip = (height * n * BYTES[stage.value.dtype] for n in (sums, vectors * lanes))   # of one tile of rows
+    strip, sums_strip = height * sums * size, height * vectors * lanes * BYTES[stage.value.dtype]    # of a tile of rows
     aside = bool(depth) and not rows_first and (pack_rows or tiles * strip > machine.l2 // 2)
     side = max(1, min(SIDE, panels // 2)) if aside else 1
     items *= 1 if rows_first else -(-panels // side)
@@ -127,7 +132,7 @@ def default_tile(stage: Stage, machine: MachineFacts) -> TileChoice:
     most = max(1, min(most, machine.l2 // 2 // strip)) if pack_rows else most
     least = COPY_AGAIN if pack or pack_rows else 1
     chunk = height * _chunk_tiles(tiles, most, least, items, machine.cores) if pack or depth else 0
-    return TileChoice(height, vectors, lanes, pack, pack_rows, depth, chunk, side, rows_first)
+    return TileChoice(height, vectors, lanes, pack, pack_rows, depth, chunk, side, rows_first, group)
 
 
 def _chunk_tiles(tiles: int, most: int, least: int, items: int, cores: int) -> int:
@@ -143,11 +148,20 @@ def _balanced(items: int, cores: int) -> bool:
     return items >= WAITING * cores and items >= BALANCE * cores * -(-items // cores)
 
 
-def block_depth(stage: Stage) -> int:
+def group_axis(stage: Stage, part: Roles, group: int) -> Axis | None:
+    """The reduced axis that an instruction may sum `group` steps of: the rows' operand is contiguous along it, the
+    other one can be copied."""
+    if _panel_of(stage, part) is None:
+        return None
+    rows = [load for load in accesses(stage, finish=False) if load.stride(part.row)]
+    return next((k for k in stage.reduce if k.extent >= group and all(load.stride(k) == 1 for load in rows)), None)
+
+
+def block_depth(stage: Stage, group: int = 1) -> int:
     """Steps of the longest reduced axis in one block, in blocks of equal size; 0 if the sums are short enough."""
     deepest = max(stage.reduce, key=lambda k: k.extent)
     others = math.prod(k.extent for k in stage.reduce) // max(deepest.extent, 1)
-    blocks = -(-deepest.extent // max(1, DEPTH // max(others, 1)))
+    blocks = -(-deepest.extent // max(1, group * DEPTH // max(others, 1)))
     return 0 if blocks <= 1 else -(-deepest.extent // (blocks * STEP)) * STEP
 
 
@@ -214,7 +228,14 @@ def apply_tile(s: Schedule, stage: Stage, number: int, tile: TileChoice) -> Sche
         outer = [*outer_columns, *chunks, *blocks, f"{column}_o", tiles]
     else:
         outer = [f"{column}_o", *chunks, *blocks, tiles]
-    s = s.reorder(*others, *outer, *reduce, f"{row}_i", f"{column}_u", f"{column}_v")
+    grouped = group_axis(stage, part, tile.group) if tile.group > 1 and tile.pack and not tile.rows_first else None
+    inner = [f"{row}_i", f"{column}_u", f"{column}_v"]
+    if grouped is not None:
+        name = next(n for n in reduce if n in (grouped.name, f"{grouped.name}_i"))
+        s = s.split(name, tile.group, f"{grouped.name}_g", f"{grouped.name}_q").tensorize(f"{grouped.name}_q")
+        reduce = [f"{grouped.name}_g" if n == name else n for n in reduce]
+        inner.append(f"{grouped.name}_q")
+    s = s.reorder(*others, *outer, *reduce, *inner)
     s = s.unroll(f"{row}_i").unroll(f"{column}_u").vectorize(f"{column}_v")
     before = outer[:outer.index(tiles)]
     if before and tile.pack_rows and (rows := _rows_of(stage, part)) is not None:

@@ -54,7 +54,7 @@ def cuts(leaf: Leaf, state: State, *, block: bool) -> Iterator[Cut]:
     if place.left is None:
         yield from _block(leaf, state, place) if block and place.span % leaf.stride else _known(leaf, state, place)
     elif leaf.kind not in PLAIN:
-        yield from _tile(leaf, state)
+        yield from tile_cuts(leaf, state)
     elif block or leaf.stride > place.span:
         yield from _block(leaf, state, place)
     else:
@@ -94,7 +94,8 @@ def _ragged(leaf: Leaf, state: State, place: Place, left: Affine) -> Iterator[Cu
         yield Cut(None, state.inside(leaf, None, short), None, (left * -1 + (place.span - 1),))
 
 
-def _tile(leaf: Leaf, state: State) -> Iterator[Cut]:
+def tile_cuts(leaf: Leaf, state: State) -> Iterator[Cut]:
+    """The loops over a leaf of a tile: their extents are known, whatever the place."""
     for now, when in resolved(leaf.root, state):
         for cut in _known(leaf, now, now.places[leaf.root]):
             yield Cut(cut.axis, cut.state, None, when)

@@ -1,9 +1,9 @@
 """The schedule that a task gets without any trial.
 
 What holds here: choices follow from shapes, strides and the machine's numbers alone (vector_bytes, vector_registers,
-l1, l2, l3, cores), so that equal tasks get equal schedules. Contiguous axes become vectors; reductions keep several
-accumulators; contractions keep a tile in registers; outer loops run in parallel, and what is too short for that the
-runtime decides.
+l1, l2, l3, cores, intrinsics), so that equal tasks get equal schedules. Contiguous axes become vectors; reductions keep
+several accumulators; contractions keep a tile in registers; outer loops run in parallel, and what is too short for that
+the runtime decides.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from tracedsl.ir.expr import Axis, Stage, Task
+from tracedsl.ir.intrinsics import DotIntrinsic
 from tracedsl.schedule.access import accesses, contiguous, heavy_calls, widest
 from tracedsl.schedule.contraction import TileChoice, apply_tile, default_tile, is_tiled, tile_parallel
 from tracedsl.schedule.convolution import WindowChoice, apply_window, default_window, is_window
@@ -36,6 +37,8 @@ class MachineFacts(Protocol):
     def l3(self) -> int: ...
     @property
     def cores(self) -> int: ...
+    @property
+    def intrinsics(self) -> tuple[DotIntrinsic, ...]: ...
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from tracedsl.ir.expr import (
     walk,
 )
 from tracedsl.ir.loops import Alloc, For, Kind, Nest, Stmt, Store, Update, When
-from tracedsl.schedule.cuts import PLAIN, Cut, block_leaves, cuts
+from tracedsl.schedule.cuts import PLAIN, Cut, block_leaves, cuts, tile_cuts
 from tracedsl.schedule.fusing import fuse_axes
 from tracedsl.schedule.panels import fill_leaves, panel_of, read_once
 from tracedsl.schedule.primitives import Copy, Leaf, Schedule, ScheduleError
@@ -104,19 +104,19 @@ class _Emitter:
             done += _when(cut.when, (For(cut.axis, kind, body, cut.until),) if cut.axis is not None else body)
         return tuple(done)
 
-    def _cuts(self, leaf: Leaf, state: State) -> Iterator[Cut]:
+    def _cuts(self, leaf: Leaf, state: State, *, tile: bool = False) -> Iterator[Cut]:
         if leaf.root in self.exact:
             axis, place = Axis(leaf.name, leaf.extent, leaf.reduce), state.places[leaf.root]
             moved = Place(place.position + Affine.of(axis, leaf.stride), place.span)
             return iter((Cut(axis, state.inside(leaf, axis, moved)),))
-        return cuts(leaf, state, block=leaf.name in self.blocks)
+        return tile_cuts(leaf, state) if tile else cuts(leaf, state, block=leaf.name in self.blocks)
 
     def pieces(self, leaves: Sequence[Leaf], state: State) -> Iterator[Piece]:
         """All ways in which a tile's leaves are cut."""
         if not leaves:
             yield Piece((), state)
             return
-        for cut in self._cuts(leaves[0], state):
+        for cut in self._cuts(leaves[0], state, tile=True):
             for piece in self.pieces(leaves[1:], cut.state):
                 loops = (((leaves[0], cut.axis),) if cut.axis else ()) + piece.loops
                 yield Piece(loops, piece.state, (*cut.when, *piece.when))

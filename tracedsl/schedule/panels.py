@@ -3,7 +3,7 @@
 What holds here: a copy holds what the loops inside one place read of a buffer that the stage reads at one position. Its
 last dimension is that of the vectors, which then load whole lines one after the other (a *vector panel*); of an operand
 without vectors it is the one along which the buffer is contiguous (a *row copy*), and rows are padded so that
-they do not fall into the same sets of a cache.
+they do not fall into the same sets of a cache. What one instruction sums (`tensorize`) lies side by side.
 """
 
 from __future__ import annotations
@@ -41,15 +41,20 @@ def panel_of(stage: Stage, copy: Copy, read: Load, state: State, leaves: Sequenc
     vector = next((leaf.root for leaf in leaves if leaf.kind == "vector"), "")
     nearest = next((root for root in moving if place.coefficient(axes[root]) == 1), vector)
     last = vector if stage.combine is not None and vector in moving else nearest
-    order = sorted(moving, key=lambda root: (root == last, not axes[root].reduce, root))
+    tensor = next((leaf for leaf in leaves if leaf.kind == "tensor" and leaf.root in moving and last == vector), None)
+    order = sorted(moving, key=lambda root: (root == last, tensor is not None and root == tensor.root,
+                                             not axes[root].reduce, root))
     spans = [state.places[root].span for root in order]
+    group = tensor.extent if tensor is not None else 1
+    if group > 1:
+        spans = [*spans[:-2], -(-spans[-2] // group), spans[-1], group]
     buffer = _laid_out(f"{copy.buffer}_{copy.at}", read.dtype, spans, padded=last != vector)
     taken = buffer.strides[0] * spans[0] * BYTES[buffer.dtype] if spans else 0
     if taken > PANEL_BYTES:
         raise ScheduleError("S006", f"a local copy of {copy.buffer} at {copy.at} would take {taken} bytes; "
                             f"{PANEL_BYTES} is the limit", hint="cache it at an axis further inside, or split the axes "
                             "smaller")
-    return Panel(buffer, tuple(order), tuple(state.places[root].position for root in order))
+    return Panel(buffer, tuple(order), tuple(state.places[root].position for root in order), group)
 
 
 def _laid_out(name: str, dtype: str, spans: Sequence[int], *, padded: bool) -> Buffer:
@@ -77,6 +82,9 @@ def fill_leaves(panel: Panel, read: Load, state: State,
     for now, when in resolved(last, state):
         span = now.places[last].span
         outer = [Leaf(f"{root}.f", root, now.places[root].span) for root in panel.roots[:-1] if root != near]
+        if panel.group > 1:
+            yield _grouped(panel, outer, now, lanes), now, when
+            continue
         count = -(-span // lanes)
         kind: Kind = "unroll" if count <= UNROLLED_FILL and near is None else "serial"
         vectors = Leaf(f"{last}.f", last, count, lanes, kind)
@@ -88,3 +96,12 @@ def fill_leaves(panel: Panel, read: Load, state: State,
             steps = -(-deeper.places[near].span // lanes)
             turned = [Leaf(f"{near}.f", near, steps, lanes), Leaf(f"{near}.fu", near, lanes, 1, "unroll")]
             yield [*outer, vectors, *turned, lane], deeper, (*when, *and_when)
+
+
+def _grouped(panel: Panel, outer: list[Leaf], state: State, lanes: int) -> list[Leaf]:
+    """Leaves that write groups side by side: all elements of a group for one vector of the last dimension."""
+    grouped, last = panel.roots[-2:]
+    span, count = state.places[grouped].span, -(-state.places[last].span // lanes)
+    return [*(leaf for leaf in outer if leaf.root != grouped),
+            Leaf(f"{grouped}.f", grouped, -(-span // panel.group), panel.group), Leaf(f"{last}.f", last, count, lanes),
+            Leaf(f"{grouped}.fq", grouped, panel.group, 1, "unroll"), Leaf(f"{last}.fv", last, lanes, 1, "vector")]

@@ -214,6 +214,21 @@ class Schedule:
             raise ScheduleError("S004", f"{axis} is not outermost", hint="reorder it to the front first")
         return self._marked(axis, "parallel", "parallel")
 
+    def tensorize(self, axis: str, factor: int = 0) -> Schedule:
+        """Leave a reduced axis to an instruction that sums a few products at once, together with the vector around it;
+        with `factor`, cut it first. Where the target has none, it is a loop like others.
+
+            >>> print(_dot().tensorize("k", 4))
+            y: i:100 k_o:16 k_i:4 tensor
+        """
+        if factor:
+            _whole("tensorize", factor, 1)
+            return self.split(axis, factor).tensorize(f"{axis}_i")
+        if not self._find(axis)[2].reduce:
+            raise ScheduleError("S003", f"{axis} is not reduced over and cannot be tensorized",
+                                hint="instructions for tensors sum products: name a reduced axis")
+        return self._marked(axis, "tensor", "tensorize")
+
     def cache_read(self, buffer: str, at: str) -> Schedule:
         """Copy what the loops inside axis `at` read of `buffer` to a small local array, in the order they read it.
 
@@ -305,7 +320,7 @@ class Schedule:
         return self._with(level, _spliced(self.loops[level], at, 1, (replace(leaf, kind=kind),)), name, axis)
 
 
-PRIMITIVES = ("split", "reorder", "fuse", "tile", "vectorize", "unroll", "parallel", "cache_read")
+PRIMITIVES = ("split", "reorder", "fuse", "tile", "vectorize", "unroll", "parallel", "tensorize", "cache_read")
 
 
 def _primitive(schedule: Schedule, name: str) -> Callable[..., Schedule]:
@@ -326,6 +341,12 @@ def _whole(what: str, value: object, least: int) -> None:
 
 def _quoted(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def _dot() -> Schedule:
+    """y[i] = add[k] x[i, k]."""
+    leaves = (Leaf("i", "i", 100), Leaf("k", "k", 64, reduce=True))
+    return Schedule(((), leaves), ("y",), (("i", 100), ("k", 64)))
 
 
 def _copy() -> Schedule:

@@ -60,7 +60,7 @@ def schedule_from_point(task: Task, machine: MachineFacts, point: Point) -> Sche
                             f"{machine.vector_registers} registers", hint="choose a smaller tile")
     tile = TileChoice(height, vectors, int(full["lanes"]), bool(full["pack"]), bool(full["pack_rows"]),
                       int(full.get("depth", 0)), height * int(full["chunk"]), int(full["panels"]),
-                      full["order"] == "rows")
+                      full["order"] == "rows", int(full.get("group", 1)))
     return draft(task, machine, Choices(tile=tile, parallel_loops=int(full["parallel_loops"]))).schedule
 
 
@@ -78,6 +78,7 @@ def _tile_space(stage: Stage, machine: MachineFacts) -> Space:
         "depth": _with_first(best.depth, depths),
         "chunk": _with_first(chunk, (0, 8, 16, 24, 32, 48, 64)),
         "panels": _with_first(best.panels, (1, 2, 4, 8)),
+        "group": tuple(dict.fromkeys((best.group, 1))),
         "order": (first_order, second_order),
         "parallel_loops": (3, 1, 2),
     }

@@ -24,15 +24,24 @@ class Place:
 
 @dataclass(frozen=True)
 class Panel:
-    """A local copy: dimension n runs along root `roots[n]`, from the position that it had where the copy was made."""
+    """A local copy: dimension n runs along root `roots[n]`, from the position that it had where the copy was made.
+    With `group`, the dimension before the last counts groups, whose elements are one more dimension at the end."""
 
     buffer: Buffer
     roots: tuple[str, ...]
     bases: tuple[Affine, ...]
+    group: int = 1
 
     def spot(self, state: State) -> tuple[Affine, ...]:
         """The index in the copy of what stands at the places of `state`."""
-        return tuple(state.places[root].position + base * -1 for root, base in zip(self.roots, self.bases))
+        spots = [state.places[root].position + base * -1 for root, base in zip(self.roots, self.bases)]
+        if self.group == 1:
+            return tuple(spots)
+        *outer, grouped, last = spots
+        whole = [(axis, factor // self.group) for axis, factor in grouped.terms if factor % self.group == 0]
+        inside = [(axis, factor) for axis, factor in grouped.terms if factor % self.group]
+        which, within = divmod(grouped.constant, self.group)
+        return *outer, Affine(tuple(whole), which), last, Affine(tuple(inside), within)
 
 
 @dataclass(frozen=True)

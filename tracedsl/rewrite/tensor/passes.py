@@ -17,6 +17,7 @@ from tracedsl.ir.tensor import OPS, constant_text
 from tracedsl.rewrite.generic import CannotFold, drop_dead, fold_constants, share_common
 from tracedsl.rewrite.passes import Pass
 from tracedsl.rewrite.tensor.attention import divide_after_product
+from tracedsl.rewrite.tensor.products import pair_bytes
 from tracedsl.rewrite.tensor.rules import simplified, splat, type_of
 
 FOLD_LIMIT = 4096   # elements of a constant that is computed while compiling
@@ -146,6 +147,7 @@ TENSOR_PASSES: tuple[Pass, ...] = (
     Pass("share-common", share_common),
     Pass("divide-after-product", divide_after_product),
     Pass("drop-dead", drop_dead),
+    Pass("pair-bytes", pair_bytes),
     Pass("block-reductions", block_reductions),
     Pass("share-again", share_common),
     Pass("drop-again", drop_dead),

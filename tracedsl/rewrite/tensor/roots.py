@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from tracedsl.ir.expr import Affine, Load, walk
 from tracedsl.ir.graph import CONSTANT, PARAM, Graph, Node
 from tracedsl.ir.tensor import ELEMENTWISE, OPS, VIEWS
@@ -115,9 +117,16 @@ def _buffer_operands(graph: Graph, roots: set[Node], costs: dict[Node, int]) -> 
             for source in node.inputs:
                 reuse = math.prod(shape_of(node)) * _summed(node) // max(1, math.prod(shape_of(source)))
                 if costs[source] > 1 and source not in roots and reuse > 4 and not _only_views(source, roots):
-                    roots.add(_below_views(source, roots))
+                    roots.add(_below_views(_before_widening(source), roots))
         elif node.op is OPS["compute"]:
             roots |= {source for source in node.inputs if costs[source] > 1}
+
+
+def _before_widening(node: Node) -> Node:
+    """What is stored instead of a wider copy of it: the contraction widens what it reads."""
+    while node.op is OPS["cast"] and np.dtype(dtype_of(node.inputs[0])).itemsize < np.dtype(dtype_of(node)).itemsize:
+        node = node.inputs[0]
+    return node
 
 
 def _summed(node: Node) -> int:
