@@ -19,6 +19,7 @@ from tracedsl.programs.context import current_watcher
 from tracedsl.programs.driving import current_io, drive
 
 if TYPE_CHECKING:
+    from tracedsl.programs.adapters.base import Adapter
     from tracedsl.programs.lm.base import LM
     from tracedsl.programs.modules.predict import Predict
 
@@ -153,6 +154,14 @@ class Module:
         for _, parameter in made.named_parameters():
             parameter.reset()
         return made
+
+    # -- prompts for elsewhere -----------------------------------------------------------------------------------
+
+    def export_messages(self, *, lm: LM | None = None, adapter: Adapter | None = None) -> dict[str, Any]:
+        """The prompt of each predictor as JSON data, to be used without this package: messages as the chat-completions
+        protocol has them, with `{{name}}` in the place of the input `name`. For exact messages give a predictor its
+        inputs: `program.answer.export_messages({"question": "..."})`."""
+        return {name: p.export_messages(lm=lm, adapter=adapter) for name, p in self.named_predictors()}
 
     # -- saved form ----------------------------------------------------------------------------------------------
 

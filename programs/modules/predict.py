@@ -176,6 +176,14 @@ class Predict(Module, Parameter):
     def update_config(self, **config: Any) -> None:
         self.config = {**self.config, **_checked(config)}
 
+    def export_messages(self, inputs: Mapping[str, Any] | None = None, *, lm: LM | None = None,
+                        adapter: Adapter | None = None) -> dict[str, Any]:
+        """The prompt as JSON data: with inputs exactly what would be sent, without a template (`Module` says more)."""
+        from tracedsl.programs.exporting import export_prompt
+
+        lm = lm or self.lm or current_lm()
+        return export_prompt(self, inputs, lm, adapter or current_adapter(lm))
+
     # -- saved form ----------------------------------------------------------------------------------------------
 
     def dump_state(self) -> dict[str, Any]:
