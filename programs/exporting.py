@@ -11,31 +11,41 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tracedsl.programs.adapters.native import prompt_for
+from tracedsl.programs.context import current_adapter, current_lm, trace_calls
 from tracedsl.programs.lm.wire import chat_message
 
 if TYPE_CHECKING:
-    from tracedsl.programs.adapters.base import Adapter
-    from tracedsl.programs.lm.base import LM, LMRequest
+    from tracedsl.programs.lm.base import LMRequest
+    from tracedsl.programs.modules.module import Module
     from tracedsl.programs.modules.predict import Predict
 
 FORMAT, VERSION = "tracedsl-messages", 1
 
 
-def export_prompt(predictor: Predict, inputs: Mapping[str, Any] | None, lm: LM, adapter: Adapter) -> dict[str, Any]:
-    """One predictor's prompt: its messages and settings as the chat-completions protocol has them, and how to read the
-    answer (the adapter's name and the outputs)."""
+def export_prompt(name: str, predictor: Predict, inputs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """One predictor's prompt: its messages and settings, and how to read the answer (the adapter's name and the
+    outputs)."""
+    lm = predictor.lm or current_lm()
+    adapter = current_adapter(lm)
     if inputs is not None:
-        request = predictor.prepare(inputs, lm=lm, adapter=adapter).request
+        request = predictor.prepare(inputs).request
     else:
-        holes = {name: f"{{{{{name}}}}}" for name, field in predictor.signature.input_fields.items()
-                 if field.role not in ("tool", "history")}
-        holes |= {name: [] for name, field in predictor.signature.input_fields.items() if name not in holes}
+        holes = {n: [] if f.role in ("tool", "history") else f"{{{{{n}}}}}"
+                 for n, f in predictor.signature.input_fields.items()}
         demos = [dict(demo.items()) for demo in predictor.demos]
         messages, settings = prompt_for(adapter, predictor.signature, demos, holes, lm)
         request = lm.request(messages, **{**settings, **predictor.get_config()})
-    outputs = {name: field.type_name for name, field in predictor.signature.output_fields.items()}
-    return {"format": FORMAT, "version": VERSION, "model": lm.model, "adapter": adapter.name,
+    outputs = {n: field.type_name for n, field in predictor.signature.output_fields.items()}
+    return {"format": FORMAT, "version": VERSION, "predictor": name, "model": lm.model, "adapter": adapter.name,
             "signature": predictor.signature.signature, "outputs": outputs, **_request(request)}
+
+
+def export_calls(program: Module, inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The prompt of each call that the program makes for these inputs. Runs the program."""
+    names = {id(predictor): name for name, predictor in program.named_predictors()}
+    with trace_calls() as steps:
+        program(**inputs)
+    return [export_prompt(names.get(id(step.predictor), ""), step.predictor, step.inputs) for step in steps]
 
 
 def _request(request: LMRequest) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from tracedsl.diagnostics import TracedslError
@@ -112,9 +112,13 @@ class TextAdapter(ABC):
                         constraints: frozenset[Constraint]) -> ResponseFormat | None:
         return None
 
+    def cut(self, signature: type[Signature], text: str) -> str | None:
+        """The output whose value cannot be trusted if the text was cut off at its end; None where parsing finds out."""
+        return None
+
     def format(self, signature: type[Signature], demos: Sequence[Mapping[str, Any]],
                inputs: Mapping[str, Any]) -> list[Message]:
-        layout = signature.memo((type(self), self), self.layout)
+        layout = signature.memo((type(self), self), self._prepared)
         messages = [Message("system", layout.system)]
         for demo in usable_demos(signature, demos):
             self._turn(layout, signature, demo, messages)
@@ -123,6 +127,13 @@ class TextAdapter(ABC):
                 self._turn(layout, signature, turn, messages)
         messages.append(Message("user", fill(layout.ask, inputs, layout.between)))
         return messages
+
+    def _prepared(self, signature: type[Signature]) -> Layout:
+        """The layout, from which an earlier conversation is left out: it becomes turns."""
+        history = next((n for n, f in signature.input_fields.items() if f.role == "history"), None)
+        if history is None:
+            return self.layout(signature)
+        return replace(self.layout(signature.delete(history)), history=history)
 
     def _turn(self, layout: Layout, signature: type[Signature], values: Mapping[str, Any],
               messages: list[Message]) -> None:
@@ -209,14 +220,4 @@ def history_turns(history: Any) -> list[Mapping[str, Any]]:
         return []
     messages = history.get("messages", []) if isinstance(history, Mapping) else getattr(history, "messages", history)
     return list(messages)
-
-
-def history_field(signature: type[Signature]) -> str | None:
-    """The input that is an earlier conversation."""
-    return next((n for n, f in signature.input_fields.items() if f.role == "history"), None)
-
-
-def asked(signature: type[Signature]) -> list[Field]:
-    """The inputs that stand in a question."""
-    return [f for f in signature.input_fields.values() if f.role != "history"]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tracedsl.programs.adapters.base import NOT_SUPPLIED, Layout, TextAdapter, asked, history_field, only_output
-from tracedsl.programs.adapters.shapes import Found, marked
+from tracedsl.programs.adapters.base import NOT_SUPPLIED, Layout, TextAdapter, only_output
+from tracedsl.programs.adapters.shapes import MARK, Found, cut_value, mark_name, marked
 from tracedsl.programs.adapters.streams import FieldStream, MarkStream
 from tracedsl.programs.adapters.writing import Slot, field_lines, written
 from tracedsl.programs.lm.base import Constraint, ResponseFormat
@@ -28,9 +28,8 @@ class ChatAdapter(TextAdapter):
     name: str = "chat"
 
     def layout(self, signature: type[Signature]) -> Layout:
-        return Layout(_system(signature), tuple(map(_slot, asked(signature))),
-                      tuple(map(_slot, signature.output_fields.values())), end=f"\n\n{_END}",
-                      history=history_field(signature))
+        return Layout(_system(signature), tuple(map(_slot, signature.input_fields.values())),
+                      tuple(map(_slot, signature.output_fields.values())), end=f"\n\n{_END}")
 
     def find(self, signature: type[Signature], text: str) -> Found:
         found = marked(signature, text)
@@ -40,6 +39,10 @@ class ChatAdapter(TextAdapter):
 
     def unmarked(self, signature: type[Signature], text: str) -> Found:
         return only_output(signature, text) if "[[" not in text else {}
+
+    def cut(self, signature: type[Signature], text: str) -> str | None:
+        marks = [(m.end(), name) for m in MARK.finditer(text) if (name := mark_name(m, signature)) is not None]
+        return cut_value(signature, marks, text)
 
     def stream(self, signature: type[Signature]) -> FieldStream:
         return MarkStream(signature)

@@ -29,6 +29,7 @@ def cleaned(text: str, outputs: frozenset[str] = frozenset()) -> tuple[str, str]
     """The answer without thoughts before it and end tokens after it, and the thoughts. `outputs` are names of fields,
     whose tags are no thoughts. Raises `EndlessThought`."""
     thoughts = []
+    text = text.lstrip("\ufeff\u200b\u2060")
     if "<" in text:
         text = without_end_tokens(text)
         while (thought := _THOUGHT.match(text)) and thought.group(1).lower() not in outputs:

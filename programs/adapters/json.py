@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tracedsl.programs.adapters.base import Layout, TextAdapter, asked, history_field, only_output
+from tracedsl.programs.adapters.base import Layout, TextAdapter, only_output
 from tracedsl.programs.adapters.shapes import Found, json_object
 from tracedsl.programs.adapters.streams import FieldStream, ObjectStream
 from tracedsl.programs.adapters.values import parse_value
@@ -30,8 +30,8 @@ class JSONAdapter(TextAdapter):
     name: str = "json"
 
     def layout(self, signature: type[Signature]) -> Layout:
-        ask = tuple(Slot(f.name, f"{f.title}: ", written(f)) for f in asked(signature))
-        return Layout(self.system(signature), ask, (), between="\n", history=history_field(signature))
+        ask = tuple(Slot(f.name, f"{f.title}: ", written(f)) for f in signature.input_fields.values())
+        return Layout(self.system(signature), ask, (), between="\n")
 
     def system(self, signature: type[Signature]) -> str:
         """The system's text."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tracedsl.programs.adapters.base import Adapter, AdapterParseError
+from tracedsl.programs.adapters.base import Adapter, AdapterParseError, TextAdapter
 from tracedsl.programs.fields import Field
 from tracedsl.programs.lm.base import Capability, LMResponse, Message
 
@@ -83,6 +83,10 @@ async def read_answer(adapter: Adapter, signature: type[Signature], lm: LM, resp
     """The outputs of answer number `index`; raises `AdapterParseError`."""
     plan = plan_for(signature, lm.capabilities)
     text = response.texts[index]
+    if response.finish_reason == "length" and len(response.texts) == 1 and isinstance(adapter, TextAdapter):
+        name = adapter.cut(plan.shown, text)
+        if name is not None:
+            raise AdapterParseError.of(adapter.name, signature, text, name, "the answer was cut off at max_tokens")
     if plan.shown is signature:
         return await _parse(adapter, signature, text)
     values: dict[str, Any] = {}

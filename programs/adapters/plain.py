@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tracedsl.programs.adapters.base import Layout, TextAdapter, asked, history_field, only_output
-from tracedsl.programs.adapters.shapes import Found, before_lines, elsewhere, lines
+from tracedsl.programs.adapters.base import Layout, TextAdapter, only_output
+from tracedsl.programs.adapters.shapes import HEADER, Found, before_lines, cut_value, elsewhere, lines, match_name
 from tracedsl.programs.adapters.streams import FieldStream, LineStream
 from tracedsl.programs.adapters.writing import Slot, field_lines, written
 from tracedsl.programs.lm.base import Constraint, ResponseFormat
@@ -27,9 +27,8 @@ class PlainAdapter(TextAdapter):
     name: str = "plain"
 
     def layout(self, signature: type[Signature]) -> Layout:
-        return Layout(_system(signature), tuple(map(_slot, asked(signature))),
-                      tuple(map(_slot, signature.output_fields.values())), between="\n",
-                      history=history_field(signature))
+        return Layout(_system(signature), tuple(map(_slot, signature.input_fields.values())),
+                      tuple(map(_slot, signature.output_fields.values())), between="\n")
 
     def find(self, signature: type[Signature], text: str) -> Found:
         """The text after each header. Text before the first header is the first output if that has none of its own:
@@ -44,6 +43,10 @@ class PlainAdapter(TextAdapter):
 
     def unmarked(self, signature: type[Signature], text: str) -> Found:
         return only_output(signature, text)
+
+    def cut(self, signature: type[Signature], text: str) -> str | None:
+        marks = [(m.end(), name) for m in HEADER.finditer(text) if (name := match_name(m.group(1), signature))]
+        return cut_value(signature, marks, text)
 
     def stream(self, signature: type[Signature]) -> FieldStream:
         return LineStream(signature)

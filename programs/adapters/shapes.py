@@ -27,7 +27,8 @@ class Json(NamedTuple):
 
 Found = Mapping[str, str | Json]
 
-MARK = re.compile(r"""[*_]{0,2}\[{1,2}[ \t]*\#\#[ \t]*([\w][\w -]{0,60}?)[ \t]*\#\#[ \t]*\]{1,2}[*_]{0,2}[ \t]*:?
+MARK = re.compile(r"""(?:^[ \t>*]*)?[*_]{0,2}\[{1,2}[ \t]*\#\#[ \t]*([\w][\w -]{0,60}?)
+                          [ \t]*\#\#[ \t]*\]{1,2}[*_]{0,2}[ \t]*:?
                       |^[ \t>*]*\#\#[ \t]*([\w][\w -]{0,60}?)[ \t]*\#\#[*_]{0,2}[ \t]*:?""", re.MULTILINE | re.VERBOSE)
 _CUT_MARK = re.compile(r"\s*[*_]{0,2}\[\[[ \t]*(?:#[^\n\]]{0,80})?\Z")
 HEADER = re.compile(r"^[ \t>#*_-]*([^\W\d_][\w -]{0,60}?)[ \t*_]*[:：][ \t*_]*", re.MULTILINE)
@@ -86,6 +87,16 @@ def before_lines(signature: type[Signature], text: str) -> str:
     """What stands before the first `Name:` line; all of the text if there is none."""
     starts = (m.start() for m in HEADER.finditer(text) if match_name(m.group(1), signature))
     return text[:next(starts, len(text))].strip()
+
+
+def cut_value(signature: type[Signature], marks: list[tuple[int, str]], text: str) -> str | None:
+    """The output whose value was being written when a text was cut off, if it matters: a number may lack its last
+    digits; free text is what it is, and more text below a value says that the value was whole."""
+    if not marks or not marks[-1][1]:
+        return None
+    end, name = marks[-1]
+    whole = "\n" in text[end:].lstrip()
+    return None if whole or signature.output_fields[name].type is str else name
 
 
 def headed(signature: type[Signature], text: str) -> Found:

@@ -18,9 +18,10 @@ from tracedsl.programs.adapters.shapes import HEADER, MARK, could_be_name, mark_
 if TYPE_CHECKING:
     from tracedsl.programs.signature import Signature
 
-_HALF_MARK = re.compile(r"[*_]{0,2}(?:\[{1,2}(?:[ \t]*(?:#{1,2}(?:[ \t]*[\w -]{0,62}[ \t]*#{0,2}[ \t]*\]{0,2}[*_]{0,2}"
-                        r"[ \t]*:?)?)?)?)?\Z")
-_HALF_LINE_MARK = re.compile(r"[ \t>*]*(?:#(?:#[ \t]*[\w -]{0,62}[ \t]*(?:#{1,2}[*_]{0,2}[ \t]*:?)?)?)?\Z")
+_HALF = (r"(?:\[{1,2}(?:[ \t]*(?:#{1,2}(?:[ \t]*[\w -]{0,62}[ \t]*#{0,2}[ \t]*\]{0,2}[*_]{0,2}[ \t]*:?)?)?)?)?\Z")
+_HALF_MARK = re.compile(rf"[*_]{{0,2}}{_HALF}")
+_HALF_LINE_MARK = re.compile(r"[ \t>*]*(?:#(?:#[ \t]*[\w -]{0,62}[ \t]*(?:#{1,2}[*_]{0,2}[ \t]*:?)?)?\Z"
+                             rf"|[*_]{{0,2}}{_HALF})")
 _LONGEST_MARK = 120
 _HALF_TOKEN = re.compile(r"(?:<\|?[\w-]{0,30}\|?>?|</s?>?|<e\w{0,2}>?|<end_\w{0,8}>?)(?:\s*<[|/\w>-]{0,34})*\s*\Z")
 _THOUGHTS = ("think", "thinking", "thought")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tracedsl.programs.adapters.base import Adapter, AdapterParseError, Layout, TextAdapter, asked, history_field
+from tracedsl.programs.adapters.base import Adapter, AdapterParseError, Layout, TextAdapter
 from tracedsl.programs.adapters.streams import FieldStream, NoStream
 from tracedsl.programs.adapters.writing import Slot, type_hint, written
 from tracedsl.programs.fields import InputField
@@ -43,9 +43,8 @@ class TwoStepAdapter(TextAdapter):
         return f"two_step, {self.extraction_model.identity}, {layout.name}"
 
     def layout(self, signature: type[Signature]) -> Layout:
-        return Layout(_system(signature), tuple(map(_slot, asked(signature))),
-                      tuple(map(_slot, signature.output_fields.values())), between="\n",
-                      history=history_field(signature))
+        return Layout(_system(signature), tuple(map(_slot, signature.input_fields.values())),
+                      tuple(map(_slot, signature.output_fields.values())), between="\n")
 
     def find(self, signature: type[Signature], text: str) -> Found:
         raise ValueError("the first answer has no layout; it is read by the extraction model")

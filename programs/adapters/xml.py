@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tracedsl.programs.adapters.base import Layout, TextAdapter, asked, history_field, only_output
+from tracedsl.programs.adapters.base import Layout, TextAdapter, only_output
 from tracedsl.programs.adapters.shapes import Found, Json, tagged
 from tracedsl.programs.adapters.streams import FieldStream, TagStream
 from tracedsl.programs.adapters.writing import Slot, field_lines, written
@@ -32,9 +32,8 @@ class XMLAdapter(TextAdapter):
     name: str = "xml"
 
     def layout(self, signature: type[Signature]) -> Layout:
-        return Layout(_system(signature), tuple(map(_slot, asked(signature))),
-                      tuple(map(_slot, signature.output_fields.values())), between="\n",
-                      history=history_field(signature))
+        return Layout(_system(signature), tuple(map(_slot, signature.input_fields.values())),
+                      tuple(map(_slot, signature.output_fields.values())), between="\n")
 
     def find(self, signature: type[Signature], text: str) -> Found:
         found = tagged(signature, text)

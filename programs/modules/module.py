@@ -19,7 +19,6 @@ from tracedsl.programs.context import current_watcher
 from tracedsl.programs.driving import current_io, drive
 
 if TYPE_CHECKING:
-    from tracedsl.programs.adapters.base import Adapter
     from tracedsl.programs.lm.base import LM
     from tracedsl.programs.modules.predict import Predict
 
@@ -157,11 +156,18 @@ class Module:
 
     # -- prompts for elsewhere -----------------------------------------------------------------------------------
 
-    def export_messages(self, *, lm: LM | None = None, adapter: Adapter | None = None) -> dict[str, Any]:
-        """The prompt of each predictor as JSON data, to be used without this package: messages as the chat-completions
-        protocol has them, with `{{name}}` in the place of the input `name`. For exact messages give a predictor its
-        inputs: `program.answer.export_messages({"question": "..."})`."""
-        return {name: p.export_messages(lm=lm, adapter=adapter) for name, p in self.named_predictors()}
+    def export_messages(self, **inputs: Any) -> list[dict[str, Any]]:
+        """The program's prompts as JSON data, to be used without this package: messages as the chat-completions
+        protocol has them, settings, and which adapter reads the answer.
+
+        Without inputs a template for each predictor, with `{{name}}` in the place of the input `name`. With inputs the
+        program runs, and each of its calls is exported exactly as it was sent, in order.
+        """
+        from tracedsl.programs.exporting import export_calls, export_prompt
+
+        if inputs:
+            return export_calls(self, inputs)
+        return [export_prompt(name, predictor, None) for name, predictor in self.named_predictors()]
 
     # -- saved form ----------------------------------------------------------------------------------------------
 

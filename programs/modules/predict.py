@@ -176,13 +176,11 @@ class Predict(Module, Parameter):
     def update_config(self, **config: Any) -> None:
         self.config = {**self.config, **_checked(config)}
 
-    def export_messages(self, inputs: Mapping[str, Any] | None = None, *, lm: LM | None = None,
-                        adapter: Adapter | None = None) -> dict[str, Any]:
-        """The prompt as JSON data: with inputs exactly what would be sent, without a template (`Module` says more)."""
+    def export_messages(self, **inputs: Any) -> list[dict[str, Any]]:
+        """As for any module, without asking the model."""
         from tracedsl.programs.exporting import export_prompt
 
-        lm = lm or self.lm or current_lm()
-        return export_prompt(self, inputs, lm, adapter or current_adapter(lm))
+        return [export_prompt("self", self, inputs or None)]
 
     # -- saved form ----------------------------------------------------------------------------------------------
 
