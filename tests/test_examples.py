@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 NEEDS_MODEL = {"read_dates"}
+ON_HOPS = {"answer_from_passages": "Mara Osei was born in Arkona", "two_hops": "100.0 %", "agent": "answer: Gorlan"}
 
 
 def run(path: Path) -> str:
@@ -21,9 +22,15 @@ def run(path: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("path", [p for p in EXAMPLES if p.stem not in NEEDS_MODEL], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [p for p in EXAMPLES if p.stem not in NEEDS_MODEL | set(ON_HOPS)], ids=lambda p: p.stem)
 def test_example(path: Path) -> None:
     assert run(path)
+
+
+@pytest.mark.parametrize("name", ON_HOPS)
+def test_examples_on_hops_find_the_answers(name: str) -> None:
+    pytest.importorskip("bm25s", reason="the extra `retrieval` is not installed")
+    assert ON_HOPS[name] in run(ROOT / "examples" / f"{name}.py")
 
 
 @pytest.mark.local_model

@@ -156,7 +156,8 @@ class Worker:
     def run(self, code: str, file: str, out: _Output) -> None:
         """Execute; the value of a last line that is an expression is shown, as an interactive Python does."""
         tree = ast.parse(code, file)
-        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        last = tree.body[-1] if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        tree.body = tree.body[:-1] if last is not None else tree.body
         exec(compile(tree, file, "exec"), self.names)  # noqa: S102 - what this process is for
         if last is not None:
             value = eval(compile(ast.Expression(last.value), file, "eval"), self.names)  # noqa: S307
