@@ -1,6 +1,6 @@
 """Retrieval-augmented answers: BM25 finds the passages, the model reads them.
 
-Run: python examples/answer_from_passages.py     (needs the extra `retrieval`; any model: TRACEDSL_LM=openai/gpt-4o-mini)
+Run: python examples/answer_from_passages.py     (extra `retrieval`; any model: TRACEDSL_LM=openai/gpt-4o-mini)
 """
 
 from hops import reader

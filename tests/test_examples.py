@@ -22,7 +22,7 @@ def run(path: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("path", [p for p in EXAMPLES if p.stem not in NEEDS_MODEL | set(ON_HOPS)], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [p for p in EXAMPLES if p.stem not in {*NEEDS_MODEL, *ON_HOPS}], ids=lambda p: p.stem)
 def test_example(path: Path) -> None:
     assert run(path)
 

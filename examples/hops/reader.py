@@ -1,8 +1,8 @@
 """What the examples on `hops` share: 144 passages, 40 questions that need two of them, and a stand-in for a model.
 
-The stand-in is a scripted model that reads its prompt by rules: it knows nothing that does not stand there, so a program
-that looks up the wrong passages gets a wrong answer. Put a model in its place with `use(LM("openai/..."))`, or set
-`TRACEDSL_LM`.
+The stand-in is a scripted model that reads its prompt by rules: it knows nothing that does not stand there, so a
+program that looks up the wrong passages gets a wrong answer. Put a model in its place with `use(LM("openai/..."))`, or
+set `TRACEDSL_LM`.
 """
 
 import json
