@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from tracedsl.programs.lm.base import LMRequest as LMRequest
     from tracedsl.programs.lm.base import LMResponse as LMResponse
     from tracedsl.programs.lm.base import Usage as Usage
-    from tracedsl.programs.lm.embedder import Embedder as Embedder
     from tracedsl.programs.lm.limits import Limits as Limits
     from tracedsl.programs.lm.prices import Price as Price
     from tracedsl.programs.lm.recorded import RecordingLM as RecordingLM
@@ -74,6 +73,7 @@ if TYPE_CHECKING:
     from tracedsl.programs.modules.refine import Refine as Refine
     from tracedsl.programs.modules.rlm import RLM as RLM
     from tracedsl.programs.retrieval.bm25 import BM25 as BM25
+    from tracedsl.programs.retrieval.embedder import embedder as Embedder  # noqa: F401 - the name that DSPy has
     from tracedsl.programs.retrieval.retrieve import Retrieve as Retrieve
     from tracedsl.programs.retrieval.stores import ChromaRetriever as ChromaRetriever
     from tracedsl.programs.retrieval.stores import FaissRetriever as FaissRetriever
@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from tracedsl.programs.sandbox.interpreter import FinalOutput as FinalOutput
     from tracedsl.programs.sandbox.interpreter import Interpreter as Interpreter
     from tracedsl.programs.sandbox.python import PythonInterpreter as PythonInterpreter
+    from tracedsl.programs.settings import settings as settings
     from tracedsl.programs.signature import Signature as Signature
     from tracedsl.programs.signature import ensure_signature as ensure_signature
     from tracedsl.programs.streaming import StatusMessage as StatusMessage
@@ -116,7 +117,6 @@ else:
         "lm": "LM=make_lm",
         "lm.accounts": "BudgetExceeded budget track_usage",
         "lm.base": "LMError LMRequest LMResponse Usage",
-        "lm.embedder": "Embedder",
         "lm.limits": "Limits",
         "lm.prices": "Price",
         "lm.recorded": "RecordingLM ReplayLM",
@@ -141,11 +141,13 @@ else:
         "field_types.text": "Code Reasoning",
         "fields": "InputField OutputField",
         "retrieval.bm25": "BM25",
+        "retrieval.embedder": "Embedder=embedder",
         "retrieval.retrieve": "Retrieve",
         "retrieval.stores": "ChromaRetriever FaissRetriever StoreRetriever",
         "retrieval.vectors": "Embeddings EmbeddingsWithScores",
         "sandbox.interpreter": "CodeError FinalOutput Interpreter",
         "sandbox.python": "PythonInterpreter",
+        "settings": "settings",
         "signature": "Signature ensure_signature",
         "streaming": "StatusMessage StatusMessageProvider StreamListener StreamResponse streamify",
         "teleprompters.base": "Teleprompter",

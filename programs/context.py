@@ -86,8 +86,13 @@ def current_adapter(lm: LM) -> Adapter:
 
 def current_rm() -> Any:
     """The retriever in force, or None."""
-    override = (_override.get() or Settings()).rm
-    return _process.settings.rm if override is None else override
+    return settings_in_force().rm
+
+
+def settings_in_force() -> Settings:
+    """What was set, by `context` or else by `configure`."""
+    inner, outer = _override.get() or Settings(), _process.settings
+    return Settings(inner.lm or outer.lm, inner.adapter or outer.adapter, outer.rm if inner.rm is None else inner.rm)
 
 
 def _from_environment() -> LM:

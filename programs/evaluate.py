@@ -87,11 +87,14 @@ class Evaluate:
         progress: called with (done, total, mean score so far in percent) after each example.
         resume: a name under which each score is recorded as it comes, so that an evaluation that was killed goes on
             where it was. It goes on only with the same program, model, metric and example; what failed is tried again.
+        display_table: print the results as a table, all of them or so many.
+        provide_traceback: taken for DSPy's sake; an error is always whole.
     """
 
     def __init__(self, *, devset: Sequence[Example], metric: Metric | None = None, num_threads: int | None = None,
                  display_progress: bool = False, max_errors: int | None = None, failure_score: float = 0.0,
-                 progress: Callable[[int, int, float], None] | None = None, resume: str | None = None) -> None:
+                 progress: Callable[[int, int, float], None] | None = None, resume: str | None = None,
+                 display_table: bool | int = False, provide_traceback: bool | None = None) -> None:
         self.devset = list(devset)
         self.metric = metric
         self.num_threads = num_threads
@@ -100,6 +103,7 @@ class Evaluate:
         self.failure_score = failure_score
         self.progress = progress
         self.resume = resume
+        self.display_table = display_table
 
     def __call__(self, program: Callable[..., Any], metric: Metric | None = None,
                  devset: Sequence[Example] | None = None) -> EvaluationResult:
@@ -124,8 +128,11 @@ class Evaluate:
             raise _too_many(failures, len(examples))
         results = tuple(Result(o.example, None, self.failure_score) if isinstance(o, Failure) else o for o in outcomes)
         scores = [100 * r.score for r in results]
-        return EvaluationResult(sum(scores) / len(scores), results, failures, bootstrap_interval(scores), account.spent,
+        made = EvaluationResult(sum(scores) / len(scores), results, failures, bootstrap_interval(scores), account.spent,
                                 len(known))
+        if self.display_table:
+            _print_table(made, len(results) if self.display_table is True else int(self.display_table))
+        return made
 
     async def _run(self, program: Callable[..., Any], metric: Metric, examples: list[Example],
                    show: Callable[[int, int, float], None], known: Mapping[int, Result],
@@ -226,6 +233,17 @@ def _program_text(program: Callable[..., Any]) -> str:
         return f"{type(program).__qualname__} {json.dumps(program.dump_state(), sort_keys=True, default=repr)}"
     code = getattr(program, "__code__", None)
     return f"{getattr(program, '__qualname__', type(program).__qualname__)} {code.co_code.hex() if code else ''}"
+
+
+def _print_table(result: EvaluationResult, rows: int) -> None:
+    """The first rows on the terminal: the example, what was answered, the score."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("example", "prediction", "score", title=str(result))
+    for row in result.results[:rows]:
+        table.add_row(str(row.example.toDict()), str(row.prediction), f"{row.score:g}")
+    Console().print(table)
 
 
 def _too_many(failures: tuple[Failure, ...], total: int) -> EvaluationError:

@@ -1,7 +1,8 @@
 """Lazy public names: a package whose names are loaded on first use.
 
-What holds here: importing such a package loads none of its modules. A name wins over a module of the same name: after
-`import tracedsl.kernel` the package's attribute `kernel` still is the decorator, not the module.
+What holds here: importing such a package loads none of its modules; its submodules are loaded when they are asked for,
+too. A name wins over a module of the same name: after `import tracedsl.kernel` the package's attribute `kernel` still
+is the decorator, not the module.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -20,6 +22,8 @@ class LazyPackage(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         if name not in self._exports:
+            if not name.startswith("_") and find_spec(f"{self.__name__}.{name}") is not None:
+                return import_module(f"{self.__name__}.{name}")
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         module, attribute = self._exports[name]
         return getattr(import_module(module), attribute)

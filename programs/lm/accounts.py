@@ -101,6 +101,11 @@ class Account:
         with self._lock:
             return dict(self._by_model)
 
+    def get_total_tokens(self) -> dict[str, dict[str, int]]:
+        """Tokens by model, as DSPy's usage tracker tells them."""
+        return {model: {"prompt_tokens": s.prompt_tokens, "completion_tokens": s.completion_tokens,
+                        "total_tokens": s.tokens} for model, s in self.by_model.items()}
+
     @property
     def remaining_seconds(self) -> float:
         return self._started + self._seconds - time.monotonic()

@@ -87,8 +87,11 @@ class Module:
         return outputs
 
     def batch(self, examples: Iterable[Any], num_threads: int | None = None, max_errors: int | None = None,
-              return_failed_examples: bool = False) -> Any:
-        """See `abatch`, on threads."""
+              return_failed_examples: bool = False, provide_traceback: bool | None = None,
+              disable_progress_bar: bool = True, timeout: float | None = None,
+              straggler_limit: int | None = None) -> Any:
+        """See `abatch`, on threads. The last four are taken for DSPy's sake: an error is always whole, a program shows
+        progress itself where it wants to, and requests have their own time limits."""
         return drive(self.abatch(examples, num_threads, max_errors, return_failed_examples))
 
     async def abatch(self, examples: Iterable[Any], num_threads: int | None = None, max_errors: int | None = None,

@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +21,7 @@ import tracedsl.programs as ours
 _spec = importlib.util.spec_from_file_location("porting_scripts", Path(__file__).parent / "scripts.py")
 assert _spec is not None and _spec.loader is not None
 _module = importlib.util.module_from_spec(_spec)
+sys.modules[_spec.name] = _module
 _spec.loader.exec_module(_module)
 SCRIPTS: tuple[Callable[..., Any], ...] = _module.SCRIPTS
 
@@ -43,7 +45,7 @@ def value_of(field: str, system: str, text: str) -> str:
 
 
 def answer(messages: list[dict[str, Any]]) -> str:
-    """An answer in the layout of the chat adapters: the output fields stand after the last question in the system text."""
+    """An answer in the layout of the chat adapters: the fields that the system's text names and the question lacks."""
     system, text = messages[0]["content"], messages[-1]["content"]
     text = text.rsplit("Respond with", 1)[0]
     inputs = set(re.findall(r"\[\[ ## (\w+) ## \]\]", text))
@@ -107,8 +109,8 @@ EXPECTED = {
     "module_save_load": ("Italy", ["respond.predict"], "a"),
     "evaluate": 100.0, "bootstrap": (2, "42"), "best_of_n_and_refine": ("France", "Italy"),
     "parallel_and_batch": (["14", "21", "28"],) * 2, "knn": ["aaa", "mmm"],
-    "contexts_and_async": ("Italy", ["14", "21"], True), "streaming": "Italy",
-    "embeddings_retrieval": ("zzz", "mmm nnn", 2),
+    "contexts_and_async": ("Italy", ["14", "21"]), "streaming": "Italy",
+    "embeddings_retrieval": ("zzz", "mmm nnn", [2]),
     "tools": ("search", "Search for something.", "string", "cats x 3", ["cats x 3"]), "usage_and_history": True,
 }
 
