@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import pickle
 import subprocess
@@ -79,6 +80,11 @@ def with_table(a: Any) -> Any:
 
 def with_module(a: Any) -> Any:
     return a * SETTINGS.rate  # type: ignore[attr-defined]
+
+
+@kernel
+def by_name(a: Any) -> Any:
+    return a + 1
 
 
 @pytest.fixture(autouse=True)
@@ -190,7 +196,9 @@ def test_defaults_are_part_of_the_call() -> None:
 
 @pytest.mark.parametrize("function", [
     lambda a: (a + 1, a * 2), lambda a: (a.sum(), a), lambda a: (a.max(), None, 3), lambda a: a.sum(),
-    lambda a: a, lambda a: (), lambda a: a.astype("c16").sum(), lambda a: a[None, :, None] * a, lambda a: (a > 0).any(),
+    lambda a: a,
+    lambda a: (),
+    lambda a: a.astype("c16").sum(), lambda a: a[None, :, None] * a, lambda a: (a > 0).any(),
     lambda a: ((a + 1) @ np.ones((5, 5))).sum(axis=0),
 ], ids=range(10))
 def test_results_of_every_kind(function: Any) -> None:
@@ -404,6 +412,14 @@ def test_references_are_balanced() -> None:
     del _
     after = [sys.getrefcount(o) for o in counted]
     assert all(abs(a - b) < 20 for a, b in zip(after, before)), (before, after)
+
+
+def test_kernels_are_copied_and_pickled_by_name_as_functions_are() -> None:
+    k = by_name
+    assert copy.copy(k) is k and copy.deepcopy(k) is k
+    assert pickle.loads(pickle.dumps(k)) is k  # noqa: S301 - our own bytes
+    with pytest.raises(pickle.PicklingError):
+        pickle.dumps(kernel(add))
 
 
 def test_a_kernel_can_be_collected() -> None:
