@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks.kernels.contenders import takes_part
 from benchmarks.kernels.measure import measure_row
 from benchmarks.kernels.results import Limits, Report, Row, machine_name
 from benchmarks.kernels.session import ROOT, Contender, Failed
@@ -75,7 +76,8 @@ class _Run:
     def measure(self, workloads: list[Any], wanted: list[str], json_file: Path | None, again: bool) -> Report:
         """Everything that is wanted and not in the file yet. Ctrl-C ends it early; what was measured stays."""
         kept, code = self._kept(json_file), self._code()
-        left = [w for w in workloads if again or kept is None or not kept.has(w.name, self.threads, code)]
+        left = [w for w in workloads if again or kept is None or not kept.has(
+            w.name, self.threads, code, [p for p in wanted if takes_part(p, w)])]
         if kept and not left:
             return kept
         with ExitStack() as stack:
@@ -84,7 +86,8 @@ class _Run:
                 limits = limits.joined(kept.limits)
             contenders = self._start(wanted, stack)
             report = Report(machine=machine_name(), python=platform.python_version(), limits=limits,
-                            versions={c.peer: c.version for c in contenders}, rows=kept.rows if kept else [])
+                            versions={**(kept.versions if kept else {}), **{c.peer: c.version for c in contenders}},
+                            rows=kept.rows if kept else [])
             progress = stack.enter_context(Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                                                     TimeElapsedColumn(), console=self.console, transient=True))
             bar = progress.add_task("", total=len(left))

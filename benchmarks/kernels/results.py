@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -136,9 +136,11 @@ class Report(BaseModel):
     limits: Limits
     rows: list[Row]
 
-    def has(self, workload: str, threads: int, code: str) -> bool:
-        """Whether this row was measured already, with this code."""
-        return any((r.workload, r.threads, r.code) == (workload, threads, code) for r in self.rows)
+    def has(self, workload: str, threads: int, code: str, peers: Iterable[str]) -> bool:
+        """Whether this row was measured already, with this code and all these contenders (those that were there)."""
+        wanted = set(peers) & set(self.versions)
+        return any((r.workload, r.threads, r.code) == (workload, threads, code) and wanted <= set(r.entries)
+                   for r in self.rows)
 
     def with_row(self, row: Row) -> Report:
         """With this row in the place of an earlier one."""

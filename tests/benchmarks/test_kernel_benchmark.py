@@ -99,6 +99,14 @@ def test_ratio_is_to_the_best_peer_that_is_right() -> None:
     assert row(tracedsl=Entry(note="the process died"), torch=entry(2.0)).misses == "fails"
 
 
+def test_a_row_of_fewer_contenders_is_measured_again() -> None:
+    made = report(row(numpy=entry(1.0))).model_copy(update={"versions": {"numpy": "2", "tracedsl": "0"}})
+    assert made.has("softmax 4096x1024", 2, "abc", ["numpy"])
+    assert not made.has("softmax 4096x1024", 2, "abc", ["numpy", "tracedsl"])
+    assert made.has("softmax 4096x1024", 2, "abc", ["numpy", "tvm"]), "what was not installed is not waited for"
+    assert not made.has("softmax 4096x1024", 2, "other code", ["numpy"])
+
+
 def test_means_are_geometric_and_by_group() -> None:
     assert geometric([1.0, 4.0]) == pytest.approx(2.0)
     rows = [row(tracedsl=entry(1.0), numpy=entry(2.0)), row("logsumexp", tracedsl=entry(1.0), numpy=entry(8.0))]

@@ -53,6 +53,7 @@ def check(seed: int) -> bool:
     return True
 
 
+@pytest.mark.timeout(3600)     # `--long` takes about ten minutes
 def test_both_targets_agree(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = {"cpu": target("cpu"), "numba": Numba(jit=False)}
     monkeypatch.setattr(import_module("tracedsl.kernel"), "target", plain.__getitem__)
