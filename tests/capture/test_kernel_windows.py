@@ -1,4 +1,4 @@
-"""Windows, diagonals, padding, picked positions: captured against NumPy over shapes, strides and axes."""
+"""Windows, diagonals, padding, scans: captured against NumPy over shapes, strides and axes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
-from numpy_check import captured, check, values
+from numpy_check import captured, check, plain, values
 
 from tracedsl.capture.tensor.windows import runs_of
 from tracedsl.diagnostics import Unsupported
@@ -34,7 +34,7 @@ def strided(draw: Any, dtype: str, shape: tuple[int, ...]) -> Any:
 def same_error(function: Callable[..., Any], *args: Any) -> None:
     """Either both give the same, or NumPy raises an error and capture has met it too: NumPy runs, and raises it."""
     try:
-        function(*args)
+        plain(function, *args)
     except (ValueError, IndexError, TypeError) as error:
         with pytest.raises(Unsupported, match=type(error).__name__):
             captured(function, *args)
@@ -135,3 +135,28 @@ def test_einsum_takes_repeated_letters(spec: str, n: int) -> None:
 
 def test_einsum_of_a_diagonal_that_is_none() -> None:
     same_error(lambda x: np.einsum("ii->i", x), values("float64", (2, 3)))
+
+
+SCANS = st.sampled_from((np.add, np.multiply, np.maximum, np.minimum, np.fmax, np.bitwise_or, np.bitwise_and))
+
+
+@settings(max_examples=100)
+@given(st.data(), st.lists(st.integers(0, 5), max_size=3).map(tuple), DTYPES)
+def test_cumulative_sums_and_products(data: Any, shape: tuple[int, ...], dtype: str) -> None:
+    x = strided(data.draw, dtype, shape)
+    axis = data.draw(st.none() | st.integers(-len(shape) - 1, len(shape)))
+    asked = data.draw(st.sampled_from((None, "float64", "complex128")))
+    same_error(lambda x: np.cumsum(x, axis=axis, dtype=asked), x)
+    same_error(lambda x: x.cumsum(axis) + x.dtype.type(1), x)
+    if np.result_type(dtype, asked or dtype).kind != "c":
+        same_error(lambda x: np.cumprod(x, axis, asked), x)
+
+
+@settings(max_examples=100)
+@given(st.data(), SHAPES, st.sampled_from(("float32", "float64", "int32", "uint8", "bool")), SCANS)
+def test_accumulate(data: Any, shape: tuple[int, ...], dtype: str, ufunc: np.ufunc) -> None:
+    x = strided(data.draw, dtype, shape)
+    if x.dtype.kind == "f" and x.size:
+        x[(0,) * x.ndim] = np.nan
+    axis = data.draw(st.integers(-len(shape) - 1, len(shape)))
+    same_error(lambda x: ufunc.accumulate(x, axis), x)

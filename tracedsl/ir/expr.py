@@ -230,6 +230,7 @@ class Stage:
     """One tensor expression: for all `axes`, out[index] = finish(combine over `reduce` of value).
 
     Without `reduce`, `combine` and `finish` are None and the element is `value`. The reduction runs in `value`'s dtype.
+    A `scan` combines along its one reduce axis in order and writes every partial result: `index` moves with that axis.
     `index` is the position in `out`, over `axes` alone (a plain stage has one axis a dimension; a write into a part
     of a buffer has offsets).
     """
@@ -242,6 +243,7 @@ class Stage:
     reduce: tuple[Axis, ...] = ()
     combine: str | None = None
     finish: Expr | None = None
+    scan: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -384,7 +386,7 @@ def stage_text(stage: Stage) -> str:
     axes = ", ".join(map(str, stage.axes))
     value = text(stage.value)
     if stage.combine:
-        value = f"{stage.combine}[{', '.join(map(str, stage.reduce))}] {value}"
+        value = f"{'scan ' if stage.scan else ''}{stage.combine}[{', '.join(map(str, stage.reduce))}] {value}"
     lines = [f"{stage.out.name}[{', '.join(map(str, stage.index))}] = {value}   for {axes}".rstrip()]
     if stage.finish is not None:
         lines.append(f"  then {text(stage.finish)}")

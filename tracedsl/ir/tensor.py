@@ -174,6 +174,19 @@ def _reduce(values: Sequence[Any], attrs: Attrs) -> Any:
         return _REDUCERS[attrs["kind"]].reduce(value, axis=attrs["axes"], dtype=value.dtype)
 
 
+def _infer_scan(inputs: Sequence[Type], attrs: Attrs) -> Type:
+    (t,) = _types(inputs)
+    if not 0 <= attrs["axis"] < len(t.shape) or attrs["kind"] not in _REDUCERS:
+        raise ValueError(f"scan {attrs} of {t}")
+    return t
+
+
+def _scan(values: Sequence[Any], attrs: Attrs) -> Any:
+    value = np.asarray(values[0])
+    with np.errstate(all="ignore"):
+        return _REDUCERS[attrs["kind"]].accumulate(value, axis=attrs["axis"], dtype=value.dtype)
+
+
 def _infer_contract(inputs: Sequence[Type], attrs: Attrs) -> Type:
     a, b = _types(inputs)
     sources, result = attrs["spec"].split("->")
@@ -303,6 +316,7 @@ OPS: dict[str, Op] = dict([
     _op("conj", _infer_conj, lambda v, a: np.conj(v[0])),
     _op("complex", _infer_complex, _make_complex),
     _op("reduce", _infer_reduce, _reduce),
+    _op("scan", _infer_scan, _scan),
     _op("contract", _infer_contract, lambda v, a: np.einsum(a["spec"], *v)),
     _op("transpose", _infer_transpose, lambda v, a: np.transpose(v[0], a["perm"])),
     _op("reshape", _infer_reshape, lambda v, a: np.reshape(v[0], a["shape"])),

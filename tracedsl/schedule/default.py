@@ -21,6 +21,8 @@ from tracedsl.schedule.convolution import WindowChoice, apply_window, default_wi
 from tracedsl.schedule.fusing import can_fuse, fuse_axes
 from tracedsl.schedule.primitives import Leaf, Schedule
 
+SCAN_ROWS = 8   # rows of a scan that are walked together
+
 
 class MachineFacts(Protocol):
     """What a schedule wants to know of a machine: bytes and counts."""
@@ -101,6 +103,8 @@ def _stage(made: Draft, number: int, stage: Stage) -> Draft:
         return _elementwise(made, 1 + number)
     made = _fuse_neighbours(made, 1 + number)
     stage = made.task.stages[number]
+    if stage.scan:
+        return _scan(made, number)
     if not made.task.shared and is_window(stage):
         window = made.how.window or default_window(stage, made.machine)
         schedule, outer = apply_window(made.schedule, stage, number, window)
@@ -232,6 +236,24 @@ def _reduction(made: Draft, number: int) -> Draft:
         schedule = made.schedule
     made = replace(made, schedule=schedule)
     return made if made.task.shared else _parallel(made, level)
+
+
+def _scan(made: Draft, number: int) -> Draft:
+    """Vectors side by side where the scan runs across them; else a few rows at a time, whose sums do not wait for one
+    another."""
+    stage, level = made.task.stages[number], 1 + number
+    found, lanes = accesses(stage), made.lanes(stage)
+    columns = [a for a in stage.axes if contiguous(found, a) and a.extent >= lanes // 2]
+    if columns:
+        most = made.how.columns or made.machine.vector_registers * 3 // 4
+        return _parallel(made.then(lambda s: _side_by_side(s, level, columns[-1].name, lanes, most)), level)
+    if not stage.axes:
+        return made
+    row = max(stage.axes, key=lambda a: a.extent).name
+    names = [leaf.name for leaf in made.schedule.loops[level] if leaf.name != row]
+    order = [*names[:len(stage.axes) - 1], f"{row}_o", *names[len(stage.axes) - 1:], f"{row}_i"]
+    made = made.then(lambda s: s.split(row, SCAN_ROWS).reorder(*order).unroll(f"{row}_i"))
+    return _parallel(made, level)
 
 
 def _wide_axis(stage: Stage, lanes: int, shared: set[str]) -> Axis | None:

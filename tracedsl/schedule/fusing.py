@@ -7,6 +7,8 @@ line.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tracedsl.ir.expr import Affine, Axis, Buffer, Expr, Index, Load, Position, Stage, Task, address, rebuild, walk
 from tracedsl.schedule.primitives import ScheduleError
 
@@ -61,8 +63,8 @@ def _fused(stage: Stage, outer: str, inner: str, name: str) -> Stage:
     value, *finish = rebuild([e for e in (stage.value, stage.finish) if e is not None], change)
     out, index = flat(stage.out, stage.index)
     place = tuple(i for i in index if isinstance(i, Affine))
-    return Stage(stage.name, out, place, _merged(stage.axes, first, second, both), value,
-                 _merged(stage.reduce, first, second, both), stage.combine, finish[0] if finish else None)
+    return replace(stage, out=out, index=place, axes=_merged(stage.axes, first, second, both), value=value,
+                   reduce=_merged(stage.reduce, first, second, both), finish=finish[0] if finish else None)
 
 
 def _merged(axes: tuple[Axis, ...], first: Axis, second: Axis, both: Axis) -> tuple[Axis, ...]:

@@ -166,6 +166,10 @@ class _Emitter:
         outer, inner = leaves[:start], leaves[start:]
         tile = [leaf for leaf in inner if not leaf.reduce]
         blocks = next((n for n, leaf in enumerate(outer) if leaf.reduce), start)
+        if self.stage.scan and (blocks != start or any(leaf.reduce and leaf.kind != "serial" for leaf in inner)):
+            raise ScheduleError("S004", f"{self.stage.name} is a scan, whose steps have to follow one another",
+                                why="each takes up the sum of the one before",
+                                hint="keep its reduced axis serial, with unrolled and vector axes alone inside it")
 
         def tiles(now: State, sums: Sums | None) -> Body:
             return _joined(_when(piece.when, self._reduction(piece, inner, sums)) for piece in self.pieces(tile, now))
@@ -207,6 +211,9 @@ class _Emitter:
             value = self._moved(stage.value, state)
             full = all(leaf.kind != "vector" or state.axes.get(leaf.name, _NO_AXIS).extent == leaf.extent
                        for leaf in lanes)
+            if stage.scan:
+                total = Load(stage.value.dtype, registers.result, registers.tile)
+                return (Update(registers.result, registers.tile, _combine(stage), value), self._finish(state, total))
             if not lanes or not full:
                 return (Update(registers.result, registers.tile, _combine(stage), value),)
             used["acc"] = True
@@ -218,6 +225,8 @@ class _Emitter:
         around = [(leaf.kind, axis) for leaf, axis in piece.loops]
         empty = Const(stage.value.dtype, neutral(_combine(stage), stage.value.dtype))
         body: Body = (*nested(around, (Store(registers.result, registers.tile, empty),)), *loops)
+        if stage.scan:
+            return (Alloc(registers.result, body),)
         if used["acc"]:
             body = (*registers.set_acc(empty, around), *body, *registers.combine(_combine(stage), around))
             body = (Alloc(registers.acc, body + self._finished(piece.state, registers, around, sums)),)

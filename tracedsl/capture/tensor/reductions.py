@@ -265,6 +265,39 @@ def _outer(recorder: Recorder, ufunc: np.ufunc, a: Any, b: Any, **options: Any) 
     return ufunc(x[(..., *(None,) * y.ndim)], y, **options)
 
 
+def _accumulate(recorder: Recorder, ufunc: np.ufunc, array: Any, axis: Any = 0, dtype: Any = None,
+                out: Any = None) -> Any:
+    """`ufunc.accumulate`: partial results along one axis, in the dtype that the ufunc's reduction works in."""
+    kind = _KINDS.get(ufunc)
+    if kind is None or ufunc in (np.logical_and, np.logical_or):
+        recorder.refuse("C007", f"np.{ufunc.__name__}.accumulate has no symbolic form")
+    if out is not None:
+        recorder.refuse("C008", f"out= of np.{ufunc.__name__}.accumulate is not captured")
+    a = symbolic(recorder, array)
+    if not a.ndim:
+        raise TypeError("cannot accumulate on a scalar")
+    along = normalize_axis_tuple(axis, a.ndim)[0]
+    loop, result = _dtypes(ufunc, a.dtype, dtype)
+    if loop.kind == "c" and kind != "add":
+        recorder.refuse("C015", f"np.{ufunc.__name__}.accumulate of complex numbers is not compiled")
+    node = recorder.cast(a.node, loop)
+    if a.shape[along] > 1:
+        node = recorder.emit("scan", [node], kind=ON_BOOL.get(kind, kind) if loop == np.bool_ else kind, axis=along)
+    return SymbolicArray(recorder, recorder.cast(node, result))
+
+
+def _cumulative(ufunc: np.ufunc, recorder: Recorder, a: Any, axis: Any = None, dtype: Any = None,
+                out: Any = None) -> Any:
+    """Along one axis, or of all elements as one line."""
+    x: Any = symbolic(recorder, a)
+    if axis is None:
+        x, axis = x.ravel(), 0
+    elif not x.ndim:
+        axis = normalize_axis_tuple(axis, 1)[0]
+        x = x.reshape(1)
+    return _accumulate(recorder, ufunc, x, axis, dtype, out)
+
+
 def table() -> dict[Any, Implementation]:
     """NumPy function -> symbolic form."""
     return {
@@ -275,6 +308,8 @@ def table() -> dict[Any, Implementation]:
         np.nansum: partial(_nan_reduction, np.add, 0.0), np.nanprod: partial(_nan_reduction, np.multiply, 1.0),
         np.mean: _mean, np.var: _variance, np.std: _deviation, np.average: _average, np.ptp: _ptp,
         np.argmax: partial(_arg_extremum, "maximum"), np.argmin: partial(_arg_extremum, "minimum"),
-        np.count_nonzero: _count_nonzero, np.linalg.norm: _norm, np.ufunc.reduce: reduce_ufunc,
+        np.count_nonzero: _count_nonzero, np.linalg.norm: _norm,
+        np.cumsum: partial(_cumulative, np.add), np.cumprod: partial(_cumulative, np.multiply),
+        np.ufunc.accumulate: _accumulate, np.ufunc.reduce: reduce_ufunc,
         np.ufunc.outer: _outer,
     }

@@ -65,7 +65,7 @@ def chain_at(stages: Sequence[Stage], first: int) -> tuple[int, int] | None:
     rank, end, written = len(head.axes) - 1, None, {head.out.name}
     for at in range(first + 1, len(stages)):
         stage = stages[at]
-        if not written & set(reads(stage)):
+        if stage.scan or not written & set(reads(stage)):
             break
         rank = _rank(stages[first:at], stage, rank)
         if rank < 1:

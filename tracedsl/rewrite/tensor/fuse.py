@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tracedsl.ir.dtypes import BYTES
 from tracedsl.ir.expr import Affine, Axis, Buffer, Expr, Load, Stage, Task, address, rebuild, substitute, walk
@@ -46,7 +46,7 @@ def fuse_stages(name: str, stages: Sequence[Stage], hints: Mapping[str, Hints], 
         place = next((at for at in range(len(groups) - 1, first - 1, -1) if _joins(groups[at], stage, hints)), None)
         if place is None:
             place = len(groups)
-            groups.append(_Group([], _max_rank(stage), is_contraction(stage) or stage.name in hints))
+            groups.append(_Group([], _max_rank(stage), is_contraction(stage) or stage.scan or stage.name in hints))
         else:
             groups[place].rank = _joint_rank(groups[place], stage)
         groups[place].stages.append(stage)
@@ -67,7 +67,7 @@ def reads(stage: Stage) -> dict[str, None]:
 
 def is_contraction(stage: Stage) -> bool:
     """Whether at least two of its axes are each missing from some operand: its data is used again and again."""
-    if stage.combine is None:
+    if stage.combine is None or stage.scan:
         return False
     operands = [e for e in walk(stage.value) if isinstance(e, Load)]
     places = [address(load.index, load.buffer) for load in operands]
@@ -95,7 +95,7 @@ def _max_rank(stage: Stage) -> int:
 
 
 def _joins(group: _Group, stage: Stage, hints: Mapping[str, Hints]) -> bool:
-    if group.alone or is_contraction(stage) or stage.name in hints:
+    if group.alone or is_contraction(stage) or stage.scan or stage.name in hints:
         return False
     rank = _joint_rank(group, stage)
     work = sum(_work(s) for s in (*group.stages, stage))
@@ -180,8 +180,8 @@ def renamed_stages(stages: Sequence[Stage], shared: int) -> list[Stage]:
         new = {old: Affine.of(axis) for old, axis in zip((*stage.axes, *stage.reduce), (*axes, *reduce))}
         value, *finish = substitute([e for e in (stage.value, stage.finish) if e is not None], new)
         index = tuple(entry.substitute(new) for entry in stage.index)
-        result.append(Stage(stage.name, stage.out, index, tuple(axes), value, tuple(reduce), stage.combine,
-                            finish[0] if finish else None))
+        result.append(replace(stage, index=index, axes=tuple(axes), value=value, reduce=tuple(reduce),
+                              finish=finish[0] if finish else None))
     return result
 
 
@@ -223,4 +223,4 @@ def _localised(stage: Stage, locals_: Mapping[str, tuple[Buffer, tuple[int, ...]
     if out.name in locals_:
         out, kept = locals_[out.name]
         index = tuple(index[d] for d in kept)
-    return Stage(stage.name, out, index, stage.axes, value, stage.reduce, stage.combine, finish[0] if finish else None)
+    return replace(stage, out=out, index=index, value=value, finish=finish[0] if finish else None)

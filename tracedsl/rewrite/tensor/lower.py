@@ -186,6 +186,8 @@ class _Lowering:
             self.buffers[node] = copy
         elif node.op is OPS["concat"]:
             self._concat(node)
+        elif node.op is OPS["scan"]:
+            self._scan(node)
         elif node in self.offsets:
             elements = Elements(self.buffers, node, self.roots.absorbs.get(node))
             self._stage(node, self.buffers[node], elements, self.offsets[node])
@@ -200,6 +202,19 @@ class _Lowering:
                 offset = tuple(at + (start if d == axis else 0) for d, at in enumerate(base))
                 self._stage(source, self.buffers[node], Elements(self.buffers), offset)
             start += shape_of(source)[axis]
+
+    def _scan(self, node: Node) -> None:
+        if 0 in shape_of(node):
+            return
+        out, along = self.buffers[node], node.attr("axis")
+        name = self._stage_name(out.name)
+        steps = Axis(f"{name}.r0", shape_of(node)[along], True)
+        places = [steps if d == along else Axis(f"{name}.{d}", n) for d, n in enumerate(shape_of(node))]
+        index = tuple(_along(axis) for axis in places)
+        value = Elements(self.buffers).element(node.inputs[0], index)
+        axes = tuple(axis for axis in places if axis is not steps and axis.extent != 1)
+        combine = combiner_for(node.attr("kind"), dtype_of(node))
+        self._append(name, out, index, axes, value, (steps,) if steps.extent != 1 else (), combine, None, scan=True)
 
     def _copies(self, own: Iterable[Node]) -> None:
         for node, buffer in self.copied:
@@ -243,16 +258,16 @@ class _Lowering:
             self.hints[name] = calls
 
     def _append(self, name: str, out: Buffer, index: tuple[Affine, ...], axes: tuple[Axis, ...], value: Value,
-                reduce: tuple[Axis, ...], combine: str | None, finish: Value | None) -> None:
+                reduce: tuple[Axis, ...], combine: str | None, finish: Value | None, *, scan: bool = False) -> None:
         if isinstance(value, Pair):
             split = split_complex(out)
             for part, half in enumerate((value.re, value.im)):
                 place = (*index, Affine((), part))
-                stage = Stage(f"{name}.{'ri'[part]}", split, place, axes, half, reduce, combine)
+                stage = Stage(f"{name}.{'ri'[part]}", split, place, axes, half, reduce, combine, scan=scan)
                 self.stages.append(_plain_if_empty(stage))
             return
         assert isinstance(finish, Expr | None)
-        self.stages.append(_plain_if_empty(Stage(name, out, index, axes, value, reduce, combine, finish)))
+        self.stages.append(_plain_if_empty(Stage(name, out, index, axes, value, reduce, combine, finish, scan)))
 
     def _stage_name(self, stem: str) -> str:
         taken = {stage.name.removesuffix(".r").removesuffix(".i") for stage in self.stages}

@@ -54,7 +54,7 @@ def choose_roots(graph: Graph, wanted: Iterable[Node]) -> Roots:
     """Decide which nodes get buffers; `wanted` are nodes that need one for reasons found while lowering."""
     users = graph.users()
     roots = set(graph.results) | set(wanted)
-    roots |= {node for node in graph.nodes if node.op is OPS["concat"]}
+    roots |= {node for node in graph.nodes if node.op in (OPS["concat"], OPS["scan"])}
     hints = (node for node in graph.nodes if node.op is OPS["hint"])
     roots |= {node for node in hints if any(step[0] == "cache" for step in node.attr("steps"))}
     absorbs: dict[Node, Node] = {}
