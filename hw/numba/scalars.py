@@ -42,8 +42,8 @@ def literal(dtype: str, value: bool | int | float) -> str:
         bits = 8 * BYTES[dtype]
         number = int(value) & (1 << bits) - 1
         return f"np.{dtype}({number - (1 << bits) if is_signed(dtype) and number >> bits - 1 else number})"
-    number = float(value)
-    text = repr(number) if math.isfinite(number) else "np.nan" if number != number else "np.inf" if number > 0 \
+    real = float(value)
+    text = repr(real) if math.isfinite(real) else "np.nan" if real != real else "np.inf" if real > 0 \
         else "-np.inf"
     return f"half({text})" if dtype == "float16" else f"np.{dtype}({text})"
 

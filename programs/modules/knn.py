@@ -42,7 +42,7 @@ class KNN:
     async def acall(self, **inputs: Any) -> list[Example]:
         """As a call, awaited."""
         found = await current_io().call(self._vectors.search, [as_query(inputs)], self.k)
-        return [self.trainset[hit.index] for hit in found[0]]
+        return [self.trainset[int(hit.position)] for hit in found[0]]
 
 
 def as_query(inputs: Mapping[str, Any]) -> str:

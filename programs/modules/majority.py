@@ -32,7 +32,8 @@ def majority(prediction_or_completions: Prediction | Completions | Iterable[Any]
     'Paris'
     """
     given = prediction_or_completions
-    rows = [dict(row.items()) for row in (given.completions if isinstance(given, Prediction) else given)]
+    completions: Any = given.completions if isinstance(given, Prediction) else given
+    rows = [dict(row.items()) for row in completions]
     if not rows:
         raise ModuleError("P047", "there is no completion to choose from", hint="ask for several: Predict(..., n=5)")
     name = field or list(rows[0])[-1]

@@ -74,7 +74,7 @@ class ProgramOfThought(Module):
 
     async def _write_and_run(self, interpreter: Interpreter, given: dict[str, Any]) -> tuple[str, Ran]:
         """Code that ran, and what came out; raises `ModuleError` P048 with the first error and the last."""
-        code, errors = "", []
+        code, errors = "", list[str]()
         for _ in range(max(1, self.max_iters)):
             if errors:
                 said = await self.code_regenerate.acall(**given, previous_code=code, error=errors[-1])

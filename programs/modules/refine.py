@@ -128,4 +128,4 @@ def _source(thing: Any) -> str:
     try:
         return inspect.getsource(thing)
     except (OSError, TypeError):
-        return getattr(thing, "__doc__", None) or getattr(thing, "__name__", type(thing).__name__)
+        return str(getattr(thing, "__doc__", None) or getattr(thing, "__name__", type(thing).__name__))

@@ -30,7 +30,7 @@ class RetrievalError(TracedslError, ValueError):
 class Hit(NamedTuple):
     """A passage that was found: where it stands in the corpus, its text, and how well it fits (more is better)."""
 
-    index: int | str
+    position: int | str
     text: str
     score: float
 
@@ -61,7 +61,7 @@ class Retriever(Module):
         if wanted < 1:
             raise RetrievalError("P049", f"k is {wanted}", hint="ask for at least one passage")
         hits = (await current_io().call(self.search, [query], wanted))[0]
-        return Prediction(passages=[hit.text for hit in hits], indices=[hit.index for hit in hits],
+        return Prediction(passages=[hit.text for hit in hits], indices=[hit.position for hit in hits],
                           scores=[hit.score for hit in hits])
 
 

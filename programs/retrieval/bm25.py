@@ -44,7 +44,7 @@ class BM25(Retriever):
                                  return_ids=False, show_progress=False)
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        found = []
+        found: list[list[Hit]] = []
         for words in self._tokens(queries):
             known = [word for word in words if word in self._known]
             if not known:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from pydantic import BaseModel, Field, PrivateAttr, model_serializer, model_validator
 
@@ -175,10 +175,11 @@ def _failed(call: ToolCalls.ToolCall, error: Exception) -> ToolCallResults.ToolC
 
 
 def _find(name: str, functions: Mapping[str, Any] | Iterable[Any]) -> Tool:
+    known: dict[str, Tool]
     if isinstance(functions, Mapping):
         known = {n: f if isinstance(f, Tool) else Tool(f, name=n) for n, f in functions.items()}
     else:
-        known = as_tools(functions)
+        known = as_tools(cast("Iterable[Any]", functions))
     if name not in known:
         raise ToolError("P042", f"there is no tool {name!r}", hint=nearest(name, known))
     return known[name]

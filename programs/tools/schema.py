@@ -31,7 +31,7 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
     """The annotations, resolved; those that cannot be are left out."""
     inner = inspect.unwrap(getattr(function, "func", function))  # a `functools.partial` hides its function
     target = inner if inspect.isroutine(inner) or isinstance(inner, type) else type(inner).__call__
-    target = target.__init__ if isinstance(target, type) else target
+    target = getattr(target, "__init__") if isinstance(target, type) else target  # noqa: B009 - a class may have its own
     try:
         return get_type_hints(target, include_extras=True)
     except (NameError, TypeError, AttributeError):
@@ -67,8 +67,7 @@ def arguments_model(name: str, parameters: Mapping[str, inspect.Parameter], type
     fields: dict[str, Any] = {}
     for i, (parameter, p) in enumerate(parameters.items()):
         default = ... if p.default is inspect.Parameter.empty else p.default
-        described_as = descriptions.get(parameter)
-        info = Field(default, alias=parameter, **({"description": described_as} if described_as else {}))
+        info = Field(default, alias=parameter, description=descriptions.get(parameter) or None)
         fields[f"a{i}"] = (types.get(parameter, Any), info)
     config = ConfigDict(extra="allow" if more else "forbid", arbitrary_types_allowed=True)
     return create_model(name, __config__=config, **fields)

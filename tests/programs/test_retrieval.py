@@ -92,7 +92,7 @@ def test_vector_search_is_a_sort(n: int, k: int, seed: int) -> None:
     query = rows[:1] + 1
     found = Vectors(tuple(map(str, range(n))), rows, lambda texts: query, False).search(["q"], k)[0]
     expected = sorted(range(n), key=lambda i: (-float(query[0] @ rows[i]), i))[:k]
-    assert [hit.index for hit in found] == expected
+    assert [hit.position for hit in found] == expected
 
 
 def test_indexes_are_saved_and_loaded(tmp_path: Path) -> None:

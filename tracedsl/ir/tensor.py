@@ -265,7 +265,8 @@ def _infer_window(inputs: Sequence[Type], attrs: Attrs) -> Type:
 
 
 def _window(values: Sequence[Any], attrs: Attrs) -> Any:
-    shape, places = attrs["shape"], np.indices(attrs["shape"], sparse=True)
+    shape: tuple[int, ...] = attrs["shape"]
+    places: Sequence[np.ndarray[Any, Any]] = np.indices(shape, sparse=True)
     index = [np.broadcast_to(first + sum(step * i for step, i in zip(row, places)), shape)
              for first, row in zip(attrs["start"], attrs["steps"])]
     return np.asarray(values[0])[tuple(index)] if index else np.broadcast_to(values[0], shape)

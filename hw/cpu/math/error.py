@@ -16,6 +16,7 @@ from tracedsl.hw.cpu.math.pieces import odd_by_pieces
 
 
 def erf(x: Num, kind: Kind) -> Num:
+    assert kind.erf_pieces is not None
     return odd_by_pieces(x, kind.erf_pieces, kind)
 
 

@@ -253,7 +253,7 @@ def _pad(recorder: Recorder, array: Any, pad_width: Any, mode: Any = "constant",
         if mode in PICKED and before + after:
             if shape[axis] == 0:
                 raise ValueError(f"can't extend empty axis {axis} using modes other than 'constant' or 'empty'")
-            node = pick(recorder, node, axis, np.pad(np.arange(shape[axis]), (before, after), mode).tolist())
+            node = pick(recorder, node, axis, _padded(shape[axis], (before, after), mode))
         elif mode not in PICKED:
             ends = [recorder.full((*shape[:axis], n, *shape[axis + 1:]), np.asarray(fill).astype(x.dtype), x.dtype)
                     for n, fill in zip((before, after), fills[axis])]
@@ -266,3 +266,9 @@ def table() -> dict[Any, Implementation]:
     """NumPy function -> symbolic form."""
     return {sliding_window_view: _sliding_window_view, as_strided: _as_strided, np.diagonal: _diagonal,
             np.diag: _diag, np.pad: _pad}
+
+
+def _padded(extent: int, widths: tuple[int, int], mode: Any) -> list[int]:
+    """Which element of an axis stands at each place of the padded one."""
+    places: list[int] = np.pad(np.arange(extent), widths, mode=mode).tolist()
+    return places
