@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-SOURCE = "https://openai.com/api/pricing, standard tier, as of 2025-12"
+SOURCE = "the table that litellm bundles (model_prices_and_context_window.json), standard tier, as of 2025-12"
 
 
 @dataclass(frozen=True)
