@@ -35,7 +35,11 @@ from tracedsl.ir.loops import Alloc, For, LoopProgram, Nest, Stmt, Store, Update
 # A launch shorter than this is not worth waking the other threads for (they need up to ~90 us to wake up). Work is
 # guessed from what one core does at least when nothing is in its way.
 _PARALLEL_FROM_US = 50.0
+# A thread takes a chunk of iterations at a time: `_CHUNKS` for each core, so that a core that is late does not hold up
+# the others, but none so short that the caches' prefetchers start anew all the time.
+_CHUNKS = 4
 _CHUNK_US = 20.0
+_LONG_CHUNK_US = 100.0
 _FLOPS_PER_US = 20_000.0
 _BYTES_PER_US = 20_000.0
 
@@ -119,7 +123,8 @@ def _emit_entry(module: ModuleEmitter, calls: Iterable[tuple[Nest, Piece]], mach
         n = constant("i64", piece.iterations)
         took = microseconds(nest)
         if piece.iterations > 1 and machine.cores > 1 and took >= _PARALLEL_FROM_US:
-            grain = max(1, min(piece.iterations // machine.cores, round(piece.iterations * _CHUNK_US / took)))
+            chunk = max(_CHUNK_US, min(took / (_CHUNKS * machine.cores), _LONG_CHUNK_US))
+            grain = max(1, min(piece.iterations // machine.cores, round(piece.iterations * chunk / took)))
             f.call_void(PARALLEL_FOR, [Value(f"@{piece.name}", "ptr"), buffers, n, constant("i64", grain)])
         else:
             f.call_void(piece.name, [buffers, constant("i64", 0), n])

@@ -20,6 +20,8 @@ from tracedsl.hw.cpu.codegen_registers import Registers
 from tracedsl.hw.cpu.codegen_scalar import scalar, value_type
 from tracedsl.hw.cpu.emitter import Value, constant
 from tracedsl.hw.cpu.irtypes import lanes
+from tracedsl.hw.cpu.math.num import Num
+from tracedsl.hw.cpu.math.quotient import Divisor, divisor, quotient
 from tracedsl.ir.expr import Affine, Axis, Call, Cast, Const, Expr, Load, Position, children
 
 _NO_AXES: frozenset[Axis] = frozenset()
@@ -130,8 +132,25 @@ class Expressions:
     def apply(self, op: str, dtype: str, *operands: Value) -> Value:
         """A scalar operation, in as many lanes as the widest operand has."""
         n = max(lanes(v.type) for v in operands)
+        if op == "div" and n > 1 and dtype in ("float32", "float64") and lanes(operands[1].type) == 1 \
+                and operands[1].name.startswith("%"):
+            return self._quotient(*operands, n)
         args = [self._places.splat(v, n) for v in operands]
         return self._places.place(lambda *same: scalar(self._f, op, dtype, same), *args)
+
+    def _quotient(self, x: Value, y: Value, n: int) -> Value:
+        """x / y, where y is the same in all lanes: what can be known of y is found out once."""
+        places, f = self._places, self._f
+        y_wide = places.splat(y, n)
+
+        def part(which: str) -> Value:
+            one = places.once(("divisor", which, y.name), lambda y: getattr(divisor(Num(f, y)), which).value, y)
+            return places.splat(one, n)
+
+        def divide(x: Value, y: Value, inverse: Value, span: Value) -> Value:
+            return quotient(Num(f, x), Divisor(Num(f, y), Num(f, inverse), Num(f, span))).value
+
+        return places.place(divide, places.splat(x, n), y_wide, part("inverse"), part("span"))
 
     def _as(self, value: Value, source: str, target: str) -> Value:
         return self._places.place(lambda given: convert(self._f, given, source, target), value)

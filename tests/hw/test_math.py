@@ -16,7 +16,8 @@ from tracedsl.diagnostics import TracedslError
 from tracedsl.hw.cpu import jit, math
 from tracedsl.hw.cpu.emitter import ModuleEmitter, Param, constant, vec
 from tracedsl.hw.cpu.machine import host
-from tracedsl.hw.cpu.math import exhaust
+from tracedsl.hw.cpu.math import exhaust, quotient
+from tracedsl.hw.cpu.math.num import Num
 
 Array = np.ndarray[Any, Any]
 DTYPES = {"float": np.float32, "double": np.float64}
@@ -293,3 +294,34 @@ def run_power(n: int, elem: str, x: Array) -> Array:
     for at in range(len(x)):
         call(x.ctypes.data, result.ctypes.data, at)
     return result
+
+
+@pytest.mark.parametrize("elem", DTYPES)
+def test_quotients_by_a_shared_number_are_divisions(elem: str) -> None:
+    """Bit for bit, whatever the numbers: all mantissas of the dividend would be 2^23 a divisor; here, a sample."""
+    dtype, n = DTYPES[elem], 16
+    module = ModuleEmitter("quotient", host().feature_names(), host().function_attributes())
+    f = module.function("f", params=[Param("x", "ptr"), Param("y", elem), Param("out", "ptr")],
+                        attributes=module.attributes)
+    x_at, y, out = f.params
+    one = quotient.divisor(Num(f, y))
+    by = quotient.Divisor(*(Num(f, f.splat(part.value, n)) for part in (one.y, one.inverse, one.span)))
+    f.store(quotient.quotient(Num(f, f.load(x_at, vec(elem, n))), by).value, out)
+    f.ret()
+    loaded = jit.load(jit.compile_object(module.text()), ["f"])
+    scalar = ctypes.c_float if elem == "float" else ctypes.c_double
+    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, scalar, ctypes.c_void_p)(loaded["f"])
+    rng = np.random.default_rng(3)
+    ends = [1 + np.finfo(dtype).eps, 2 - np.finfo(dtype).eps, 2 - 2 * np.finfo(dtype).eps, 4 / 3, 3.0, 1e-20, 1e20]
+    divisors = np.concatenate([rng.uniform(1, 2, 200), -rng.uniform(1, 2, 20), ends, specials(dtype)]).astype(dtype)
+    fixed = np.concatenate([specials(dtype), samples(elem, 40, 9)])
+    for number in divisors:
+        given = np.concatenate([fixed, rng.uniform(1, 2, 256 - len(fixed) % 16).astype(dtype)])
+        got = np.empty_like(given)
+        for at in range(0, len(given), n):
+            call(given[at:].ctypes.data, float(number), got[at:].ctypes.data)
+        with np.errstate(all="ignore"):
+            want = given / number
+        real = ~np.isnan(want)
+        assert np.array_equal(np.isnan(got), ~real)
+        assert got[real].tobytes() == want[real].tobytes(), number

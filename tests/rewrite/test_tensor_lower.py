@@ -66,8 +66,8 @@ def test_kept_dimensions_of_one_become_registers() -> None:
 
 
 def test_a_row_that_is_too_long_stays_a_temp() -> None:
-    program = lower(softmax(40, 20_000))
-    assert [t.shape for t in program.temps] == [(40, 20_000)]
+    program = lower(softmax(40, 40_000))
+    assert [t.shape for t in program.temps] == [(40, 40_000)]
     assert len(program.tasks) == 1
 
 
@@ -273,4 +273,4 @@ def test_sums_do_not_depend_on_cores_and_are_as_accurate_as_numpys() -> None:
         results.add(float(run_program(program, nests, [data])[0]))
     assert len(results) == 1
     exact = data.astype(np.float64).sum()
-    assert abs(results.pop() - exact) <= max(abs(float(data.sum()) - exact), np.spacing(np.float32(exact)))
+    assert abs(results.pop() - exact) <= max(abs(float(data.sum()) - exact), 2 * np.spacing(np.float32(exact)))

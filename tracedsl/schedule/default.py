@@ -49,7 +49,7 @@ class Choices:
 
     lanes: int = 0              # elements of a vector
     unroll: int = 0             # vectors in the body of an element-wise loop
-    accumulators: int = 4       # vectors that a reduction along its contiguous axis adds into
+    accumulators: int = 0       # vectors that a reduction along its contiguous axis adds into
     columns: int = 0            # vectors side by side in a reduction across rows
     rows: int = 16              # rows of a tile in which rows and columns are exchanged
     parallel_loops: int = 3     # at most so many outer loops run in parallel
@@ -227,7 +227,8 @@ def _reduction(made: Draft, number: int) -> Draft:
     reduce = [a for a in stage.reduce if contiguous(loads, a)]
     columns = how.columns or (4 if heavy_calls(stage) else made.machine.vector_registers * 3 // 4)
     if reduce and (reduce[-1].extent >= lanes // 2 or not _wide_axis(stage, lanes, shared)):
-        schedule = _along_reduced(made.schedule, level, reduce[-1].name, lanes, how.accumulators)
+        many = how.accumulators or (4 if heavy_calls(stage) or len(loads) > 2 else 8)
+        schedule = _along_reduced(made.schedule, level, reduce[-1].name, lanes, many)
     elif spatial:
         schedule = _side_by_side(made.schedule, level, spatial[-1].name, lanes, columns)
     elif (wide := _wide_axis(stage, lanes, shared)) is not None:

@@ -36,7 +36,7 @@ def schedule_space(task: Task, machine: MachineFacts) -> Space:
     if any(stage.combine is None for stage in task.stages):
         space |= {"unroll": (0, 1, 2, 4, 8), "rows": (plain.rows, 4, 8, 32)}
     if any(stage.combine is not None for stage in task.stages):
-        space |= {"accumulators": (plain.accumulators, 1, 2, 6, 8), "columns": (plain.columns, 1, 2, 4, 8, 16)}
+        space |= {"accumulators": (plain.accumulators, 1, 2, 4, 6, 8), "columns": (plain.columns, 1, 2, 4, 8, 16)}
     narrow = machine.vector_bytes // 8
     return {**space, "lanes": tuple(dict.fromkeys((0, narrow, 2 * narrow, 4 * narrow)))}
 

@@ -90,6 +90,10 @@ class Num:
     def __ge__(self, other: Num | float) -> Num:
         return self._compare("oge", "sge", other)
 
+    def not_below(self, other: Num) -> Num:
+        """Of integers, taken as unsigned."""
+        return Num(self.f, self.f.icmp("uge", self.value, other.value))
+
     def equals(self, other: Num | float) -> Num:
         return self._compare("oeq", "eq", other)
 

@@ -20,7 +20,7 @@ from tracedsl.ir.expr import Affine, Axis, Buffer, Expr, Load, Stage, Task, addr
 
 Hints = tuple[tuple[str, tuple[object, ...]], ...]
 
-ROW_BYTES = 32 * 1024     # the largest intermediate row that is kept inside a task
+ROW_BYTES = 128 * 1024    # the largest intermediate row that is kept inside a task: on a thread's stack, in its L2
 SMALL_WORK = 32 * 1024    # points below which stages share a task although they share no axis
 MIN_ROWS = 32             # fewer shared rows than this would leave cores idle
 

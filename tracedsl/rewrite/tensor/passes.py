@@ -12,16 +12,20 @@ from typing import Any
 
 import numpy as np
 
+from tracedsl.ir.dtypes import BYTES, is_complex
 from tracedsl.ir.graph import CONSTANT, Graph, Node, Rewriter
 from tracedsl.ir.tensor import OPS, constant_text
 from tracedsl.rewrite.generic import CannotFold, drop_dead, fold_constants, share_common
 from tracedsl.rewrite.passes import Pass
 from tracedsl.rewrite.tensor.attention import divide_after_product
+from tracedsl.rewrite.tensor.fuse import MIN_ROWS, ROW_BYTES
 from tracedsl.rewrite.tensor.products import pair_bytes
 from tracedsl.rewrite.tensor.rules import simplified, splat, type_of
 
 FOLD_LIMIT = 4096   # elements of a constant that is computed while compiling
 SUM_BLOCK = 4096    # elements that one chain of partial sums covers at most
+LONG_ROW = 512      # from so many elements on, a row is worth being read in one go
+ROWS, GROUP = 64, 8  # rows of a block, and of a group within it, in a reduction across rows
 
 
 def _evaluate(node: Node, values: Sequence[Any]) -> Any:
@@ -84,12 +88,33 @@ def block_reductions(graph: Graph) -> Graph:
     def rule(to: Rewriter, node: Node) -> Node | None:
         if node.op is not OPS["reduce"]:
             return None
-        current: Node = node
+        current: Node = _across_rows(to, node) or node
         while (shorter := _one_block_step(to, current)) is not None:
             current = shorter
         return None if current is node else current
 
     return Rewriter(graph).run(rule)
+
+
+def _across_rows(to: Rewriter, node: Node) -> Node | None:
+    """Reduce along an axis across long rows by blocks of rows, these by groups of a few: memory is then read row after
+    row, some rows side by side, and there are blocks for all threads."""
+    source, axes, kind = node.inputs[0], node.attr("axes"), node.attr("kind")
+    shape, dtype = type_of(source).shape, type_of(source).dtype
+    if len(axes) != 1 or dtype == "float16" or is_complex(dtype):
+        return None
+    (cut,), row = axes, math.prod(shape[axes[0] + 1:])
+    if row < LONG_ROW or row * GROUP * BYTES[dtype] > ROW_BYTES or math.prod(shape[:cut]) >= MIN_ROWS \
+            or shape[cut] < 2 * ROWS or shape[cut] % GROUP:
+        return None
+    many = max(n for n in range(GROUP, ROWS + 1, GROUP) if shape[cut] % n == 0)
+    if many < ROWS // 2:
+        return None
+    attrs = {"shape": (*shape[:cut], shape[cut] // many, many // GROUP, GROUP, *shape[cut + 1:])}
+    made = to.add(OPS["reshape"], [source], attrs, span=source.span)
+    for axis in (cut + 2, cut + 1, cut):
+        made = to.add(OPS["reduce"], [made], {"axes": (axis,), "kind": kind}, span=node.span)
+    return made
 
 
 def _one_block_step(to: Rewriter, node: Node) -> Node | None:
