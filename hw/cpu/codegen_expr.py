@@ -134,7 +134,7 @@ class Expressions:
         n = max(lanes(v.type) for v in operands)
         if op == "div" and n > 1 and dtype in ("float32", "float64") and lanes(operands[1].type) == 1 \
                 and operands[1].name.startswith("%"):
-            return self._quotient(*operands, n)
+            return self._quotient(operands[0], operands[1], n)
         args = [self._places.splat(v, n) for v in operands]
         return self._places.place(lambda *same: scalar(self._f, op, dtype, same), *args)
 

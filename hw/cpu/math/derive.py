@@ -101,7 +101,7 @@ TARGETS = (
     Target("ATAN_F64", _ATAN, "0", "0.1717", 10, _atan_tail),
     Target("ASIN_F32", _ASIN, "0", "0.25", 5, _asin_tail),
     Target("ASIN_F64", _ASIN, "0", "0.25", 13, _asin_tail),
-    Target("SIN_F32", _SIN, "0", "0.618", 2, _sin_tail),
+    Target("SIN_F32", _SIN, "0", "0.618", 3, _sin_tail),
     Target("SIN_F64", _SIN, "0", "0.618", 5, _sin_tail),
     Target("COS_F32", _COS, "0", "0.618", 2, _cos_tail),
     Target("COS_F64", _COS, "0", "0.618", 5, _cos_tail),

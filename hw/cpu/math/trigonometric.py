@@ -38,6 +38,7 @@ class Angle:
         square = self.r * self.r
         half = square * 0.5
         one, error = fast_two_sum(half.lift(1.0), -half)
+        error = self.r.fma(self.r, -square).fma(-0.5, error)  # what rounding the square has lost
         return one, (square * square).fma(square.polynomial(kind.cos), (-self.r).fma(self.rest, error))
 
     @property
