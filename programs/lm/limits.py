@@ -91,6 +91,8 @@ class Limiter:
                 start = self._paused_until + random.uniform(0.0, 0.1) * (self._paused_until - start)
             requests, start = self._requests.book(1, start)
             booked, start = self._tokens.book(tokens, start)
+            if requests is not None:
+                requests.put_off(start)
             return (requests, booked), start
 
     def leave(self, given: Pass, tokens: int | None = None) -> None:
@@ -148,6 +150,12 @@ class _Booking:
         self.time = when
         self.amount = amount
 
+    def put_off(self, when: float) -> None:
+        """It is used later than it was booked for: another limit holds it back."""
+        self.time = when
+        if self.window is not None:
+            self.window.last = when
+
     def correct(self, amount: int) -> None:
         if self.window is not None:
             self.window.total += amount - self.amount
@@ -161,13 +169,13 @@ class _Window:
         self.limit = limit
         self.total = 0
         self._bookings: deque[_Booking] = deque()
-        self._last = 0.0
+        self.last = 0.0
 
     def book(self, amount: int, now: float) -> tuple[_Booking | None, float]:
         """Book an amount; returns the booking and when it may be used. More than the limit goes alone."""
         if self.limit is None:
             return None, now
-        start = max(now, self._last)
+        start = max(now, self.last)
         while self._bookings and (self._bookings[0].time <= start - WINDOW or self.total + amount > self.limit):
             oldest = self._bookings.popleft()
             self.total -= oldest.amount
@@ -176,7 +184,7 @@ class _Window:
         made = _Booking(self, start, amount)
         self._bookings.append(made)
         self.total += amount
-        self._last = start
+        self.last = start
         return made, start
 
 

@@ -10,7 +10,7 @@ from contextvars import copy_context
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tracedsl import program
@@ -284,6 +284,7 @@ class Clock:
         self.now += seconds
 
 
+@example([(33, 0.0), (24, 0.0), (11, 15.0), (2, 0.0)], 2, 37)     # the tokens hold a request back
 @given(st.lists(st.tuples(st.integers(1, 40), st.floats(0, 30)), max_size=30), st.integers(1, 5), st.integers(10, 60))
 def test_no_minute_holds_more_than_allowed(calls: list[tuple[int, float]], requests: int, tokens: int) -> None:
     clock = Clock()
