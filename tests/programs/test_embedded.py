@@ -17,7 +17,6 @@ from pydantic import BaseModel
 from tracedsl.programs import (
     LM,
     ChatAdapter,
-    Embedder,
     Evaluate,
     Example,
     JSONAdapter,
@@ -32,6 +31,7 @@ from tracedsl.programs import (
 )
 from tracedsl.programs.lm import make_embedder
 from tracedsl.programs.lm.base import Message
+from tracedsl.programs.lm.embedder import Embedder
 
 pytestmark = pytest.mark.local_model
 
