@@ -1,4 +1,4 @@
-"""The FPGA target: an accelerator whose RTL is written from here, its instruction set, and three ways to run a program.
+"""The FPGA accelerator: its instruction set, the checks of a program, and what a program computes.
 
 What holds here: importing it loads nothing. `ISA.md` is the machine on one page.
 """

@@ -12,20 +12,9 @@ from typing import Any
 
 from tracedsl.diagnostics import nearest
 from tracedsl.hw.fpga.config import FpgaError
-from tracedsl.hw.fpga.isa import (
-    LAYOUT,
-    Instruction,
-    Op,
-    Operand,
-    Program,
-    Start,
-    Target,
-    Walk,
-    name_of,
-)
+from tracedsl.hw.fpga.isa import ENUMS, LAYOUT, Instruction, Program, Walk, name_of
 
 _KINDS = {kind.__name__.lower(): kind for kind in LAYOUT}
-_ENUMS: dict[str, type[IntEnum]] = {"Target": Target, "Start": Start, "Operand": Operand, "Op": Op}
 
 
 def disassemble(program: Program) -> str:
@@ -92,8 +81,8 @@ def _value(kind: str, text: str, given: bool) -> Any:
         if given:
             raise ValueError(text)
         return True
-    if kind in _ENUMS:
-        return _ENUMS[kind][text.upper()]
+    if kind.lower() in ENUMS:
+        return ENUMS[kind.lower()][text.upper()]
     if kind == "int":
         return int(text, 0)
     if kind == "Walk":

@@ -11,6 +11,7 @@ from typing import Any
 
 from tracedsl.hw.fpga.config import CHUNK, WORD_BYTES, FpgaError
 from tracedsl.hw.fpga.isa import (
+    ENUMS,
     LAYOUT,
     OPCODE,
     OPCODES,
@@ -21,18 +22,14 @@ from tracedsl.hw.fpga.isa import (
     Gemm,
     Instruction,
     Load,
-    Op,
     Operand,
     Program,
-    Start,
     Store,
-    Target,
     Walk,
     name_of,
 )
 
 _TYPES = {code: kind for kind, code in OPCODES.items()}
-_ENUMS = {"target": Target, "start": Start, "operand": Operand, "op": Op}
 
 
 def encode(program: Program) -> bytes:
@@ -110,10 +107,10 @@ def decode_word(data: bytes, at: int = 0) -> Instruction:
 
 def _build(kind: type, values: dict[str, int]) -> Instruction:
     parts: dict[str, Any] = {}
-    flags = {"pop_prev", "pop_next", "push_prev", "push_next", "once", "wide"}
+    flags = {name for name, field in LAYOUT[kind].items() if field.width == 1}
     for name, value in values.items():
-        if name in _ENUMS:
-            parts[name] = _ENUMS[name](value)
+        if name in ENUMS:
+            parts[name] = ENUMS[name](value)
         elif name in flags:
             parts[name] = bool(value)
         else:
@@ -121,14 +118,14 @@ def _build(kind: type, values: dict[str, int]) -> Instruction:
     if kind in (Load, Store, Finish):
         return kind(**parts)  # type: ignore[no-any-return]
     walks: dict[str, Any] = {name: _walk(name, values) for name in ("acc", "inp", "wgt", "aux")}
-    common: dict[str, Any] = {name: parts[name] for name in flags & parts.keys()}
+    common: dict[str, Any] = {name: parts[name] for name in flags}
     common |= {"counts": tuple(values[f"count{level}"] for level in range(3)), "interval": values["interval"]}
     if kind is Gemm:
-        return Gemm(**common, **walks, start=Start(values["start"]))
-    operand = Operand(values["operand"])
+        return Gemm(**common, **walks, start=parts["start"])
+    operand = parts["operand"]
     source = walks[SOURCE_WALK[operand]] if operand in SOURCE_WALK else Walk()
     imm = values["imm"] if operand is Operand.IMM else 0
-    return Alu(**common, op=Op(values["op"]), acc=walks["acc"], operand=operand, src=source, imm=imm)
+    return Alu(**common, op=parts["op"], acc=walks["acc"], operand=operand, src=source, imm=imm)
 
 
 def _walk(name: str, values: dict[str, int]) -> Walk:

@@ -1,6 +1,6 @@
 """The instructions, as frozen data, and where each of their fields stands in a word.
 
-What holds here: `LAYOUT` is the only place that knows bits; encoding, checking and the RTL's decoders read it. A value
+What holds here: `LAYOUT` is the only place that knows bits; encoding and checking read it. A value
 may be out of its field's range until the program is encoded or checked.
 """
 
@@ -112,15 +112,12 @@ class Load(Tokens):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gemm(Tokens):
-    """acc[d] = start + wgt[w] @ inp[x], over three loops."""
+class Compute(Tokens):
+    """Three loops, the innermost last; a step every `interval` cycles writes the next element of `acc`. `once`: the
+    first pass of the outermost loop starts anew."""
 
     counts: tuple[int, int, int]
     acc: Walk
-    inp: Walk
-    wgt: Walk
-    aux: Walk = Walk()
-    start: Start = Start.ACC
     once: bool = False
     interval: int = 1
 
@@ -132,23 +129,23 @@ class Gemm(Tokens):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Alu(Tokens):
-    """acc[d] = acc[d] op b, over three loops; `src` walks over the operand's scratchpad, `imm` is an int32."""
+class Gemm(Compute):
+    """acc[d] = start + wgt[w] @ inp[x]."""
+
+    inp: Walk
+    wgt: Walk
+    aux: Walk = Walk()
+    start: Start = Start.ACC
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alu(Compute):
+    """acc[d] = acc[d] op b; `src` walks over the operand's scratchpad, `imm` is an int32."""
 
     op: Op
-    counts: tuple[int, int, int]
-    acc: Walk
     operand: Operand = Operand.IMM
     src: Walk = Walk()
     imm: int = 0
-    once: bool = False
-    interval: int = 1
-
-    unit = Unit.COMPUTE
-
-    @property
-    def steps(self) -> int:
-        return math.prod(self.counts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +217,8 @@ LAYOUT: dict[type, dict[str, Field]] = {
             "shift": Field(139, 6), "low": Field(145, 8, signed=True), "high": Field(153, 8, signed=True)},
     Finish: {},
 }
+# The fields that are names, by the field's name.
+ENUMS: dict[str, type[IntEnum]] = {kind.__name__.lower(): kind for kind in (Target, Start, Operand, Op)}
 # The walk that an ALU's `src` is encoded as: the generator that feeds the operand's memory. For `acc` it is the one of
 # `wgt`, which ALU does not read; the immediate lies in the same bits.
 SOURCE_WALK = {Operand.INP: "inp", Operand.AUX: "aux", Operand.ACC: "wgt"}

@@ -97,5 +97,3 @@ def _race(program: Program, at: int, other: int, memory: str) -> FpgaError:
     return FpgaError("H064", f"instructions {first} and {second} touch one place in {memory} and no token orders them",
                      why=f"{first}: {line(program[first])}\n       {second}: {line(program[second])}",
                      hint="let the later one pop a token that the earlier one pushes")
-
-

@@ -15,7 +15,21 @@ from tracedsl.hw.fpga.assembly import assemble, disassemble
 from tracedsl.hw.fpga.checker import check
 from tracedsl.hw.fpga.config import Config, FpgaError
 from tracedsl.hw.fpga.encoding import decode, decode_word, encode, encode_word
-from tracedsl.hw.fpga.isa import LAYOUT, Alu, Finish, Gemm, Instruction, Load, Op, Operand, Start, Store, Target, Walk
+from tracedsl.hw.fpga.isa import (
+    ENUMS,
+    LAYOUT,
+    Alu,
+    Finish,
+    Gemm,
+    Instruction,
+    Load,
+    Op,
+    Operand,
+    Start,
+    Store,
+    Target,
+    Walk,
+)
 
 CONFIG = Config()
 PRODUCT: tuple[Instruction, ...] = (
@@ -49,8 +63,8 @@ def instructions(draw: st.DrawFn) -> Instruction:
             values[name] = walk(name)
         elif field.type == "bool":
             values[name] = draw(st.booleans())
-        elif name in ("target", "start", "operand", "op"):
-            values[name] = draw(st.sampled_from({"target": Target, "start": Start, "operand": Operand, "op": Op}[name]))
+        elif name in ENUMS:
+            values[name] = draw(st.sampled_from(ENUMS[name]))
         elif name not in ("src", "imm"):
             values[name] = number(name)
     if kind is Alu:
