@@ -13,10 +13,12 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks.harness.results import machine_name
+from benchmarks.harness.running import code_version, kept_report, start_all, usable_cores
+from benchmarks.harness.session import Contender
 from benchmarks.kernels.contenders import takes_part
 from benchmarks.kernels.measure import measure_row
-from benchmarks.kernels.results import Limits, Report, Row, machine_name
-from benchmarks.kernels.session import ROOT, Contender, Failed
+from benchmarks.kernels.results import Limits, Report, Row
 from benchmarks.kernels.table import show, show_limits
 from benchmarks.kernels.workload import PEERS
 from benchmarks.kernels.workloads import chosen
@@ -51,8 +53,8 @@ def main(only: str, peers: str, threads: int, rounds: int, box: float, json_file
     if unknown := set(wanted) - set(PEERS):
         raise click.UsageError(f"no such peer: {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    run = _Run(console, threads or _cores(), rounds, box, {"BENCHMARK_TUNE": str(tune), "BENCHMARK_TARGET": target},
-               fresh_pages)
+    options = {"BENCHMARK_TUNE": str(tune), "BENCHMARK_TARGET": target}
+    run = _Run(console, threads or usable_cores(), rounds, box, options, fresh_pages)
     report = run.measure(workloads, wanted, json_file, again)
     rows = [r for w in workloads for r in report.rows if r.workload == w.name and r.threads == run.threads]
     if rows:
@@ -65,6 +67,9 @@ def main(only: str, peers: str, threads: int, rounds: int, box: float, json_file
         console.print(f"drawn: {plot_file}")
 
 
+_WORKER = "benchmarks.kernels.worker"
+
+
 class _Run:
     """One run of the command."""
 
@@ -75,7 +80,8 @@ class _Run:
 
     def measure(self, workloads: list[Any], wanted: list[str], json_file: Path | None, again: bool) -> Report:
         """Everything that is wanted and not in the file yet. Ctrl-C ends it early; what was measured stays."""
-        kept, code = self._kept(json_file), self._code()
+        kept = kept_report(Report, json_file)
+        code = code_version(*sorted(self._extra.values()), str(self._fresh_pages))
         left = [w for w in workloads if again or kept is None or not kept.has(
             w.name, self.threads, code, [p for p in wanted if takes_part(p, w)])]
         if kept and not left:
@@ -84,7 +90,8 @@ class _Run:
             limits = self._limits(stack)
             if kept and kept.machine == machine_name() and kept.limits.threads == self.threads:
                 limits = limits.joined(kept.limits)
-            contenders = self._start(wanted, stack)
+            contenders = start_all([Contender(_WORKER, peer, self.threads, self._extra, self._fresh_pages)
+                                    for peer in wanted], stack, self.console)
             report = Report(machine=machine_name(), python=platform.python_version(), limits=limits,
                             versions={**(kept.versions if kept else {}), **{c.peer: c.version for c in contenders}},
                             rows=kept.rows if kept else [])
@@ -104,21 +111,8 @@ class _Run:
                 progress.console.print("stopped; what was measured is kept", style="yellow")
         return report
 
-    def _start(self, wanted: list[str], stack: ExitStack) -> list[Contender]:
-        found = []
-        for peer in wanted:
-            contender = Contender(peer, self.threads, self._extra, self._fresh_pages)
-            stack.callback(contender.close)
-            try:
-                with self.console.status(f"starting {peer}"):
-                    contender.start()
-                found.append(contender)
-            except Failed as error:
-                self.console.print(f"{peer} does not take part: {error}", style="yellow")
-        return found
-
     def _limits(self, stack: ExitStack) -> Limits:
-        contender = Contender("limits", self.threads, self._extra)
+        contender = Contender(_WORKER, "limits", self.threads, self._extra)
         stack.callback(contender.close)
         with self.console.status("measuring the machine's limits"):
             contender.start()
@@ -126,35 +120,12 @@ class _Run:
         contender.close()
         return limits
 
-    def _kept(self, json_file: Path | None) -> Report | None:
-        """An earlier run; a file that is none is an error, not lost."""
-        if json_file is None or not json_file.exists():
-            return None
-        try:
-            return Report.load(json_file)
-        except ValueError as error:
-            why = str(error).splitlines()[0]
-            raise click.UsageError(f"{json_file} holds no report of this benchmark: {why}") from None
-
-    def _code(self) -> str:
-        """A digest of the compiler: rows of another one are measured again."""
-        from tracedsl.cache import code_digest, digest
-
-        return digest(code_digest(ROOT / "tracedsl"), code_digest(ROOT / "hw"), *sorted(self._extra.values()),
-                      str(self._fresh_pages))[:12]
-
     def _tell(self, progress: Progress, row: Row) -> None:
         ratio, best = row.ratio(), row.best()
         text = f"{ratio:.2f} x {best[0]}" if ratio and best else "no ratio"
         notes = [f"{peer}: {e.note}" for peer, e in row.entries.items() if e.note]
         progress.console.print(f"{row.workload:<36} {text:<24} {row.misses}", *notes, sep="\n    ", highlight=False,
                                markup=False)
-
-
-def _cores() -> int:
-    from tracedsl.hw.cpu.machine import usable_cores
-
-    return usable_cores()
 
 
 if __name__ == "__main__":

@@ -1,19 +1,15 @@
 """What a run gives, as data: limits of the machine, rows, entries. JSON in and out.
 
-What holds here: times are seconds a call. A file is written after each row, in one step, so that whatever stops a run
-leaves what was measured.
+What holds here: times are seconds a call.
 """
 
 from __future__ import annotations
 
-import os
-import platform
-import statistics
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 
 from pydantic import BaseModel
 
+from benchmarks.harness.results import Entry, Saved
 from benchmarks.kernels.workload import OURS, TARGETS
 
 
@@ -43,35 +39,6 @@ class Limits(BaseModel):
         """The least seconds in which so much can be computed and moved."""
         way = "copy" if written else "read"
         return max(flops / self.peak[unit], size / self.bandwidth[f"{way} {self.level(size)}"])
-
-
-class Entry(BaseModel):
-    """One contender in one row. Without samples it failed or was left out, and `note` says why. `once`: it was so much
-    slower than the best that it was timed a few times only."""
-
-    samples: int = 0
-    median: float = float("inf")
-    low: float = float("inf")
-    high: float = float("inf")
-    least: float = float("inf")
-    first_call: float = float("inf")
-    error: float = float("inf")
-    right: bool = False
-    once: bool = False
-    form: str = ""
-    note: str = ""
-
-    model_config = {"ser_json_inf_nan": "constants"}
-
-    def with_times(self, times: Sequence[float]) -> Entry:
-        """The same entry with median, quartiles and minimum of these samples."""
-        low, high = (times[0], times[0]) if len(times) == 1 else statistics.quantiles(times, n=4)[::2]
-        return self.model_copy(update={"samples": len(times), "median": statistics.median(times), "low": low,
-                                       "high": high, "least": min(times)})
-
-    @property
-    def counts(self) -> bool:
-        return self.samples > 0 and self.right
 
 
 class Row(BaseModel):
@@ -127,7 +94,7 @@ class Row(BaseModel):
         return ""
 
 
-class Report(BaseModel):
+class Report(Saved):
     """A whole run."""
 
     machine: str
@@ -146,23 +113,3 @@ class Report(BaseModel):
         """With this row in the place of an earlier one."""
         kept = [r for r in self.rows if (r.workload, r.threads) != (row.workload, row.threads)]
         return self.model_copy(update={"rows": [*kept, row]})
-
-    def save(self, path: Path) -> None:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(self.model_dump_json(indent=1) + "\n")
-        temporary.replace(path)
-
-    @staticmethod
-    def load(path: Path) -> Report:
-        """Raises ValueError if the file holds no report."""
-        return Report.model_validate_json(path.read_text())
-
-
-def machine_name() -> str:
-    """The CPU and how many cores this process may use."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model n")]
-        model = names[0] if names else model
-    return f"{model}, {len(os.sched_getaffinity(0))} cores"

@@ -13,7 +13,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.kernels.results import Entry, Limits, Report, Row
+from benchmarks.harness.results import Entry
+from benchmarks.kernels.results import Limits, Report, Row
 from benchmarks.kernels.workload import MEAN_AIM, MEAN_AT_LEAST, OURS, PEERS, ROW_FLOOR, TARGETS
 
 _SHORT = {"torch.compile": "compiled", "numexpr": "ne"}

@@ -1,22 +1,17 @@
-"""A contender's process: takes requests (JSON) on one end of a pipe, runs them, answers.
+"""What a contender's process does when it is asked to: make a workload ready, take samples of it.
 
-What holds here: everything between two requests is sleep; the process dies with its parent. An exception in a library
-is an answer, not an end.
+What holds here: among several forms of one library the fastest that is right is measured; only calls are timed.
 """
 
 from __future__ import annotations
 
-import ctypes
-import json
-import signal
-import sys
 import time
 import timeit
-from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 
+from benchmarks.harness.serving import main
 from benchmarks.kernels.contenders import Ready, load, ready
 from benchmarks.kernels.workload import Workload, memory, results
 from benchmarks.kernels.workloads import every
@@ -93,41 +88,23 @@ def _timer(form: Ready) -> timeit.Timer:
     return timeit.Timer(f"call({', '.join(names)})", globals={"call": form.call, **names})
 
 
-def limits(threads: int) -> dict[str, Any]:
-    from benchmarks.kernels.limits import measure
+class Machine:
+    """The contender that measures the machine itself."""
 
-    return measure(threads).model_dump()
+    version = ""
 
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
 
-def serve(peer: str, threads: int, pipe: Connection) -> None:
-    worker: Worker | None = None
-    np.seterr(all="ignore")
-    try:
-        if peer != "limits":
-            worker = Worker(peer, threads)
-        answer: dict[str, Any] = {"version": worker.version if worker else ""}
-    except Exception as error:  # noqa: BLE001 - a library that cannot be loaded does not take part
-        answer = {"failed": f"{type(error).__name__}: {error}"}
-    while True:
-        pipe.send_bytes(json.dumps(answer).encode())
-        try:
-            request = json.loads(pipe.recv_bytes())
-        except EOFError:
-            return
-        what = request.pop("what")
-        try:
-            answer = limits(threads) if what == "limits" else getattr(worker, what)(**request)
-        except Exception as error:  # noqa: BLE001 - it is told to the parent
-            answer = {"failed": f"{type(error).__name__}: {str(error).strip()[:500]}"}
+    def limits(self) -> dict[str, Any]:
+        from benchmarks.kernels.limits import measure
+
+        return measure(self.threads).model_dump()
 
 
-def main() -> None:
-    peer, threads, handle = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)      # Ctrl-C is the parent's
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)    # PR_SET_PDEATHSIG: a stopped process would outlive its parent
-    serve(peer, threads, Connection(handle))
+def make(peer: str, threads: int) -> Worker | Machine:
+    return Machine(threads) if peer == "limits" else Worker(peer, threads)
 
 
 if __name__ == "__main__":
-    main()
+    main(make)

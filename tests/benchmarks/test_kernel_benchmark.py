@@ -12,10 +12,11 @@ from click.testing import CliRunner
 
 pytest.importorskip("scipy")
 
+from benchmarks.harness.results import Entry
 from benchmarks.kernels.__main__ import main
 from benchmarks.kernels.contenders import ready
 from benchmarks.kernels.plot import draw
-from benchmarks.kernels.results import Entry, Limits, Report, Row
+from benchmarks.kernels.results import Limits, Report, Row
 from benchmarks.kernels.table import geometric, group_means
 from benchmarks.kernels.workload import TARGETS, Workload
 from benchmarks.kernels.workloads import chosen, every

@@ -58,11 +58,12 @@ def _cores(count: int) -> Iterator[None]:
 
 
 class Contender:
-    """One peer in its own process."""
+    """One peer in its own process, which runs `python -m MODULE PEER THREADS HANDLE` (`serving.main`)."""
 
-    def __init__(self, peer: str, threads: int, extra: Mapping[str, str] | None = None,
+    def __init__(self, module: str, peer: str, threads: int, extra: Mapping[str, str] | None = None,
                  fresh_pages: bool = False) -> None:
-        self.peer, self.threads, self._environment = peer, threads, environment(threads, extra or {}, fresh_pages)
+        self.module, self.peer, self.threads = module, peer, threads
+        self._environment = environment(threads, extra or {}, fresh_pages)
         self.version = ""
         self._log = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 - open as long as the process lives
         self._process: subprocess.Popen[bytes] | None = None
@@ -72,7 +73,7 @@ class Contender:
         self._pipe, theirs = Pipe()
         with _cores(self.threads):
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.kernels.worker", self.peer, str(self.threads), str(theirs.fileno())],
+                [sys.executable, "-m", self.module, self.peer, str(self.threads), str(theirs.fileno())],
                 cwd=ROOT, env=self._environment, pass_fds=[theirs.fileno()],
                 start_new_session=True, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
         theirs.close()
