@@ -5,7 +5,8 @@ What holds here: frozen data, checked when it is made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 
 from tracedsl.diagnostics import TracedslError
 
@@ -61,6 +62,35 @@ class Config:
     def beats(self, memory: str) -> int:
         """Beats that move one element."""
         return self.element_bytes(memory) // self.bus_bytes
+
+    @cached_property
+    def word_beats(self) -> int:
+        return WORD_BYTES // self.bus_bytes
+
+    @cached_property
+    def latency(self) -> int:
+        """Cycles from a step's start in the compute unit to its result lying in `acc`."""
+        return 6 + self.tree_stages
+
+    def text(self) -> str:
+        """`block=8 bus_bytes=8 ...`: part of cache keys and the RTL's first line."""
+        return " ".join(f"{name}={value}" for name, value in asdict(self).items())
+
+
+@dataclass(frozen=True)
+class Dram:
+    """The memory of a simulation: cycles from a request to its first beat, and from one beat to the next."""
+
+    latency: int = 100
+    cycles_per_beat: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("latency", "cycles_per_beat"):
+            if not 1 <= getattr(self, name) <= 100_000:
+                raise _bad(name, getattr(self, name), "from 1 to 100000")
+
+
+DRAM = Dram()
 
 
 def _within(name: str, value: int, low: int, high: int) -> None:

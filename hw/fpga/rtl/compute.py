@@ -1,0 +1,357 @@
+"""The compute unit: a loop engine in front of one pipeline that the array (GEMM) and the lanes (ALU) share.
+
+What holds here: a step enters the pipeline in cycle e. With t = `tree_stages`:
+
+    e            addresses stand at `inp` and `wgt`
+    e+2          their data; from here ALU's operand (inp or imm) is delayed
+    e+3, e+4     factors, products
+    e+4+t        sums of B products
+    e+2+t = k    addresses stand at `acc` and `aux`; k-1: that of ALU's operand acc
+    k+2          their data
+    k+3          both operands, chosen
+    k+4          the result, at `acc`'s write port; tokens are given
+
+so what k+4 writes can be read from k+5 on: five cycles after the step's own read (`config.REUSE`).
+"""
+
+from __future__ import annotations
+
+from tracedsl.hw.fpga.config import REUSE, Config
+from tracedsl.hw.fpga.isa import Op, Operand, Start
+from tracedsl.hw.fpga.rtl.memories import fifo
+from tracedsl.hw.fpga.rtl.verilog import Record, log2, module, part_of, vector
+from tracedsl.hw.fpga.rtl.words import RECORDS
+
+WALKS = ("acc", "inp", "wgt", "aux")
+# What travels with a step: how its operands are chosen, where it writes, which tokens it gives as the last of its word
+STEP = Record({"gemm": 1, "from_acc": 1, "from_aux": 1, "operand": 2, "op": 3, "at": 12})
+
+
+def compute(config: Config) -> list[str]:
+    """The modules of the compute unit, `compute` the last of them."""
+    queue, queue_text = fifo(RECORDS["compute"].width, config.queue_depth)
+    field = {name: RECORDS["compute"].of("head", name) for name in RECORDS["compute"].fields}
+    engine_ports = ", ".join(f".{name}_address({name}_address)" for name in WALKS)
+    text = module(
+        "compute", "The compute unit: takes words, walks over their loops, sends steps down the pipeline.",
+        [("input", 1, "reset"), ("input", 1, "queue_push"), ("input", RECORDS["compute"].width, "queue_word"),
+         ("output", 1, "queue_full"),
+         *(("input", 1, f"token_{side}") for side in ("prev", "next")),
+         *(("output", 1, f"{verb}_{side}") for verb in ("pop", "push") for side in ("prev", "next")),
+         *_memory_ports(config), ("output", 1, "issue"), ("output", 1, "retire")],
+        f"""
+        wire {vector(RECORDS["compute"].width)}head;
+        wire valid, idle, step, first, last;
+        wire [11:0] {", ".join(f"{name}_address" for name in WALKS)};
+        {queue} queue (.clk(clk), .reset(reset), .push(queue_push), .word(queue_word), .pop(issue),
+            .head(head), .valid(valid), .full(queue_full));
+        assign issue = valid && idle && (token_prev || !{field["pop_prev"]}) && (token_next || !{field["pop_next"]});
+        assign pop_prev = issue && {field["pop_prev"]};
+        assign pop_next = issue && {field["pop_next"]};
+
+        wire operand_now;
+        loops loops (.clk(clk), .reset(reset), .take(issue), .word(head), .idle(idle), .step(step), .first(first),
+            .last(last),
+            .soon(operand_now), {engine_ports});
+
+        // what the word says, for as long as it walks
+        reg alu, once, give_prev, give_next;
+        reg [1:0] start;
+        reg [2:0] op;
+        reg [31:0] immediate;
+        always @(posedge clk) if (issue) begin
+            alu <= {field["alu"]};
+            once <= {field["once"]};
+            start <= {field["start"]};
+            op <= {field["op"]};
+            give_prev <= {field["push_prev"]};
+            give_next <= {field["push_next"]};
+            immediate <= {_immediate()};
+        end
+        {_pipeline_text()}
+        """)
+    return [queue_text, *loops(), *lane(config), pipeline(config), text]
+
+
+def _immediate() -> str:
+    """The 32 bits of the word where `imm` stands: `wgt` and what follows it."""
+    return part_of(RECORDS["compute"].of("head", "wgt"), 0, 32)
+
+
+def _pipeline_text() -> str:
+    gemm = "!alu"
+    values = {
+        "gemm": gemm,
+        "from_acc": f"alu || start == 2'd{Start.ACC.value} || (once && !first)",
+        "from_aux": f"start == 2'd{Start.AUX.value}",
+        "operand": "start",
+        "op": f"!alu ? 3'd{Op.ADD.value} : once && first ? 3'd{Op.MOV.value} : op",
+        "at": "acc_address",
+    }
+    return f"""
+        wire [{STEP.width - 1}:0] what = {STEP.pack(values)};
+        wire at_operand = operand_now && alu && start == 2'd{Operand.ACC.value};
+        pipeline pipeline (.clk(clk), .reset(reset), .step(step), .what(what), .over(step && last),
+            .give({{step && last && give_next, step && last && give_prev}}), .given({{push_next, push_prev}}),
+            .retire(retire),
+            .immediate(immediate), .is_immediate(alu && start == 2'd{Operand.IMM.value}),
+            .acc_address(at_operand ? wgt_address : acc_address), .aux_address(aux_address),
+            .inp_address(inp_address), .wgt_address(wgt_address),
+            .inp_read(inp_read), .inp_data(inp_data), .wgt_read(wgt_read), .wgt_data(wgt_data),
+            .aux_read(aux_read), .aux_data(aux_data), .acc_read(acc_read), .acc_data(acc_data),
+            .acc_write(acc_write), .acc_at(acc_at), .acc_result(acc_result));"""
+
+
+def _memory_ports(config: Config) -> list[tuple[str, int, str]]:
+    block = config.block
+    reads = [(("output", 12, f"{name}_read"), ("input", 8 * config.element_bytes(name), f"{name}_data"))
+             for name in ("inp", "wgt", "aux", "acc")]
+    return [*(port for pair in reads for port in pair), ("output", 1, "acc_write"), ("output", 12, "acc_at"),
+            ("output", 32 * block, "acc_result")]
+
+
+def loops() -> list[str]:
+    """The modules `walk` and `loops`: three counters, and for each walk the element of this step."""
+    field = {name: RECORDS["compute"].of("word", name) for name in RECORDS["compute"].fields}
+    walks = "\n        ".join(
+        f"""walk {name}_walk (.clk(clk), .take(take), .base({field[name]}), .stride0({field[f"{name}_stride0"]}),
+            .stride1({field[f"{name}_stride1"]}), .stride2({field[f"{name}_stride2"]}), .step(step), .end1(end1),
+            .end2(end2),
+            .place({name}_address));""" for name in WALKS)
+    walker = module(
+        "walk", "One walk: the inner loop adds its stride, an end of it goes back and adds that of the loop around it.",
+        [("input", 1, "take"), *(("input", 12, name) for name in ("base", "stride0", "stride1", "stride2")),
+         ("input", 1, "step"), ("input", 1, "end1"), ("input", 1, "end2"), ("output", 12, "place")],
+        """
+        reg [11:0] here, row, plane, add0, add1, add2;
+        assign place = here;
+        wire [11:0] from = end2 ? (end1 ? plane : row) : here;
+        wire [11:0] by = end2 ? (end1 ? add0 : add1) : add2;
+        wire [11:0] sum = from + by;
+        always @(posedge clk) begin
+            if (take) begin
+                {here, row, plane} <= {base, base, base};
+                {add0, add1, add2} <= {stride0, stride1, stride2};
+            end else if (step) begin
+                here <= sum;
+                if (end2) row <= sum;
+                if (end2 && end1) plane <= sum;
+            end
+        end
+        """)
+    levels = range(3)
+    reload = "\n                ".join(
+        f"""left{level} <= {field[f"count{level}"]};
+                count{level} <= {field[f"count{level}"]};
+                end{level} <= {field[f"count{level}"]} == 12'd1;
+                one{level} <= {field[f"count{level}"]} == 12'd1;""" for level in levels)
+    advance = "\n                ".join(
+        f"""if ({" && ".join(["step", *(f"end{inner}" for inner in levels if inner > level)])}) begin
+                    left{level} <= end{level} ? count{level} : left{level} - 12'd1;
+                    end{level} <= end{level} ? one{level} : left{level} == 12'd2;
+                end""" for level in levels)
+    unread = ("pop_prev", "pop_next", "push_prev", "push_next", "start", "once", "op", "alu")
+    text = module(
+        "loops", "The loop engine. A step stands in the last of the `interval` cycles that it takes; `soon`: the cycle "
+        "before it. After the last step it rests until what it wrote can be read.",
+        [("input", 1, "reset"), ("input", 1, "take"), ("input", RECORDS["compute"].width, "word"),
+         ("output", 1, "idle"),
+         ("output", 1, "step"), ("output", 1, "first"), ("output", 1, "last"), ("output", 1, "soon"),
+         *(("output", 12, f"{name}_address") for name in WALKS)],
+        f"""
+        reg active, leading;
+        reg [2:0] wait_left, wait_all, rest;
+        {" ".join(f"reg [11:0] left{level}, count{level}; reg end{level}, one{level};" for level in levels)}
+        assign idle = !active && rest == 3'd0;
+        assign step = active && wait_left == 3'd0;
+        assign soon = active && wait_left == 3'd1;
+        assign first = leading;
+        assign last = end0 && end1 && end2;
+        wire unused_bits = &{{{", ".join(field[name] for name in unread)}}};
+        {walks}
+        always @(posedge clk) begin
+            if (take) begin
+                {reload}
+                wait_left <= {field["interval"]} - 3'd1;
+                wait_all <= {field["interval"]} - 3'd1;
+                leading <= 1'b1;
+            end else if (active) begin
+                wait_left <= step ? wait_all : wait_left - 3'd1;
+                if (step && end1 && end2) leading <= 1'b0;
+                {advance}
+            end
+            if (reset) begin
+                active <= 1'b0;
+                rest <= 3'd0;
+            end else begin
+                if (take) active <= 1'b1;
+                else if (step && last) active <= 1'b0;
+                if (step && last) rest <= 3'd{REUSE - 2};
+                else if (rest != 3'd0) rest <= rest - 3'd1;
+            end
+        end
+        """)
+    return [walker, text]
+
+
+def lane(config: Config) -> list[str]:
+    """The modules `lane`, one row of the array, and `alu`, one lane of what comes behind it."""
+    block, levels, stages = config.block, log2(config.block), config.tree_stages
+    tree, parts = [], [f"products[{16 * at} +: 16]" for at in range(block)]
+    width = 16
+    for stage in range(1, stages + 1):
+        for level in range((stage - 1) * levels // stages, stage * levels // stages):
+            held = level + 1 == stage * levels // stages
+            sums = []
+            for at in range(0, len(parts), 2):
+                name = f"sum{level}_{at // 2}"
+                a, b = (f"{{{_sign(part, width)}, {part}}}" for part in parts[at:at + 2])
+                tree.append(f"{'reg' if held else 'wire'} [{width}:0] {name}{';' if held else f' = {a} + {b};'}")
+                if held:
+                    tree.append(f"always @(posedge clk) {name} <= {a} + {b};")
+                sums.append(name)
+            parts, width = sums, width + 1
+    row = module(
+        "lane", "A row of the array: B products of int8 and their sum.",
+        [("input", 8 * block, "factors"), ("input", 8 * block, "weights"), ("output", 32, "sum")],
+        f"""
+        reg [{8 * block - 1}:0] weights_held;
+        reg [{16 * block - 1}:0] products;
+        integer j;
+        always @(posedge clk) begin
+            weights_held <= weights;
+            for (j = 0; j < {block}; j = j + 1)
+                products[16 * j +: 16] <= $signed(factors[8 * j +: 8]) * $signed(weights_held[8 * j +: 8]);
+        end
+        """ + "\n        ".join(tree) + f"""
+        assign sum = {{{{{32 - width}{{{_sign(parts[0], width)}}}}}, {parts[0]}}};
+        """)
+    return [row, _alu()]
+
+
+def _sign(part: str, width: int) -> str:
+    """The top bit of a part that is `width` bits wide."""
+    if part.startswith("products["):
+        return f"products[{int(part[len('products['):].split(' ')[0]) + width - 1}]"
+    return f"{part}[{width - 1}]"
+
+
+def _alu() -> str:
+    return module(
+        "alu", "A lane behind the array: `a` op `b`, both registered here, the result registered too. The product is "
+        "taken of the operands as they come, so that it has a register between its factors and its sum.",
+        [("input", 3, "op"), ("input", 32, "a"), ("input", 32, "b"), ("output", 32, "result")],
+        f"""
+        reg [31:0] left, right, found;
+        reg signed [32:0] low;
+        reg [15:0] high;
+        reg [2:0] what;
+        assign result = found;
+        wire signed [16:0] a_low = {{1'b0, a[15:0]}};
+        wire signed [15:0] b_low = b[15:0];
+        wire minus = what != 3'd{Op.ADD.value};
+        wire [32:0] sum = {{left[31], left}} + ({{right[31], right}} ^ {{33{{minus}}}}) + {{32'd0, minus}};
+        wire less = sum[32];
+        wire [31:0] product = {{low[31:16] + high, low[15:0]}};
+        wire unused_sign = low[32];
+        always @(posedge clk) begin
+            left <= a;
+            right <= b;
+            what <= op;
+            low <= a_low * b_low;
+            high <= a[31:16] * b[15:0];
+            case (what)
+                3'd{Op.MOV.value}: found <= right;
+                3'd{Op.MIN.value}: found <= less ? left : right;
+                3'd{Op.MAX.value}: found <= less ? right : left;
+                3'd{Op.MUL.value}: found <= product;
+                3'd{Op.SHR.value}: found <= $signed(left) >>> right[4:0];
+                default: found <= sum[31:0];
+            endcase
+        end
+        """)
+
+
+def pipeline(config: Config) -> str:
+    """The module `pipeline`; the stages are those of this file's first lines."""
+    block, tree = config.block, config.tree_stages
+    early = tree + 2  # cycles from e to k
+    wide, narrow = 32 * block, 8 * block
+    what = {name: STEP.of("what_now", name) for name in STEP.fields}
+    return module(
+        "pipeline", "Scratchpads, array, operands, lanes, result.",
+        [("input", 1, "reset"), ("input", 1, "step"), ("input", STEP.width, "what"), ("input", 1, "over"),
+         ("input", 2, "give"), ("output", 2, "given"), ("output", 1, "retire"), ("input", 32, "immediate"),
+         ("input", 1, "is_immediate"), *(("input", 12, f"{name}_address") for name in WALKS), *_memory_ports(config)],
+        f"""
+        // e: what travels along; one bit of `flow` a stage
+        reg [{early + 4 - 1}:0] flow, overs, gives_prev, gives_next;
+        always @(posedge clk) begin
+            if (reset) {{flow, overs, gives_prev, gives_next}} <= {4 * (early + 4)}'d0;
+            else begin
+                flow <= {{flow[{early + 2}:0], step}};
+                overs <= {{overs[{early + 2}:0], over}};
+                gives_prev <= {{gives_prev[{early + 2}:0], give[0]}};
+                gives_next <= {{gives_next[{early + 2}:0], give[1]}};
+            end
+        end
+        assign given = {{gives_next[{early + 3}], gives_prev[{early + 3}]}};
+        assign retire = overs[{early + 3}];
+        {_delay("acc_read", "acc_address", 12, early)}
+        {_delay("aux_read", "aux_address", 12, early)}
+        assign inp_read = inp_address;
+        assign wgt_read = wgt_address;
+
+        // e+2: the operand of ALU that comes from `inp` or the word
+        reg [1:0] immediates;
+        always @(posedge clk) immediates <= {{immediates[0], is_immediate}};
+        wire [{narrow - 1}:0] outer = immediates[1] ? {_widened("immediate", narrow)} : inp_data;
+        wire [{narrow - 1}:0] outer_now;
+        {_delay("outer_now", "outer", narrow, early)}
+
+        // e+3 to e+4+t: the array
+        reg [{narrow - 1}:0] factors;
+        always @(posedge clk) factors <= inp_data;
+        wire [{wide - 1}:0] sums;
+        genvar i;
+        generate for (i = 0; i < {block}; i = i + 1) begin : rows
+            lane lane (.clk(clk), .factors(factors), .weights(wgt_data[{narrow} * i +: {narrow}]),
+                .sum(sums[32 * i +: 32]));
+        end endgenerate
+
+        // k+2: operands; k+3, k+4: lanes
+        wire [{STEP.width - 1}:0] what_now;
+        {_delay("what_now", "what", STEP.width, early + 2)}
+        reg [{wide - 1}:0] acc_data_1;
+        always @(posedge clk) acc_data_1 <= acc_data;
+        wire from_imm = {what["operand"]} == 2'd{Operand.IMM.value};
+        wire from_inp = {what["operand"]} == 2'd{Operand.INP.value};
+        wire from_acc = {what["operand"]} == 2'd{Operand.ACC.value};
+        generate for (i = 0; i < {block}; i = i + 1) begin : lanes
+            wire [31:0] a = {what["from_acc"]} ? acc_data[32 * i +: 32]
+                : {what["from_aux"]} ? aux_data[32 * i +: 32] : 32'd0;
+            wire [31:0] b = {what["gemm"]} ? sums[32 * i +: 32] : from_imm ? outer_now[31:0]
+                : from_inp ? {{{{24{{outer_now[8 * i + 7]}}}}, outer_now[8 * i +: 8]}}
+                : from_acc ? acc_data_1[32 * i +: 32] : aux_data[32 * i +: 32];
+            alu alu (.clk(clk), .op({what["op"]}), .a(a), .b(b), .result(acc_result[32 * i +: 32]));
+        end endgenerate
+
+        // k+4: the result
+        {_delay("acc_at", what["at"], 12, 2)}
+        assign acc_write = flow[{early + 3}];
+        """)
+
+
+def _delay(name: str, value: str, width: int, cycles: int) -> str:
+    """A chain of registers from `value` to the wire or output `name`."""
+    stages = "\n        ".join(
+        f"{name}_{cycle} <= {value if cycle == 1 else f'{name}_{cycle - 1}'};" for cycle in range(1, cycles + 1))
+    return f"""reg [{width - 1}:0] {", ".join(f"{name}_{cycle}" for cycle in range(1, cycles + 1))};
+        assign {name} = {name}_{cycles};
+        always @(posedge clk) begin
+        {stages}
+        end"""
+
+
+def _widened(name: str, width: int) -> str:
+    return name if width == 32 else f"{{{width - 32}'d0, {name}}}"
