@@ -172,12 +172,14 @@ class LMRequest:
 
 @dataclass(frozen=True)
 class Usage:
-    """What was used, in tokens and calls; `cached_calls` were answered without asking the model."""
+    """What was used, in tokens and calls; `cached_calls` were answered without asking the model. `reused_tokens` of the
+    prompt's tokens were in the model's prefix cache, as far as the endpoint tells."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     calls: int = 0
     cached_calls: int = 0
+    reused_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -185,7 +187,8 @@ class Usage:
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(self.prompt_tokens + other.prompt_tokens, self.completion_tokens + other.completion_tokens,
-                     self.calls + other.calls, self.cached_calls + other.cached_calls)
+                     self.calls + other.calls, self.cached_calls + other.cached_calls,
+                     self.reused_tokens + other.reused_tokens)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from tracedsl.programs.lm.base import (
     ToolCall,
     Usage,
 )
-from tracedsl.programs.lm.wire import TOOL_CHOICES, read_logprob
+from tracedsl.programs.lm.wire import TOOL_CHOICES, read_logprob, reused_tokens
 
 
 def responses_body(request: LMRequest) -> dict[str, Any]:
@@ -121,5 +121,6 @@ class ResponsesStream:
 
 def _usage(data: Mapping[str, Any] | None) -> Usage:
     data = data or {}
-    return Usage(int(data.get("input_tokens") or 0), int(data.get("output_tokens") or 0), 1)
+    return Usage(int(data.get("input_tokens") or 0), int(data.get("output_tokens") or 0), 1,
+                 reused_tokens=reused_tokens(data.get("input_tokens_details")))
 

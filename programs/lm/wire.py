@@ -83,7 +83,13 @@ def read_chat(data: Any) -> LMResponse:
 def usage_of(data: Any) -> Usage:
     """One call's usage; zero if the endpoint does not tell."""
     data = data or {}
-    return Usage(int(data.get("prompt_tokens") or 0), int(data.get("completion_tokens") or 0), 1)
+    return Usage(int(data.get("prompt_tokens") or 0), int(data.get("completion_tokens") or 0), 1,
+                 reused_tokens=reused_tokens(data.get("prompt_tokens_details")))
+
+
+def reused_tokens(details: Any) -> int:
+    """The tokens of a prompt that were in the endpoint's prefix cache; zero if it does not tell."""
+    return int(details.get("cached_tokens") or 0) if isinstance(details, dict) else 0
 
 
 class ChatStream:

@@ -286,6 +286,9 @@ class Call(Step):
     def idle(self) -> bool:
         return self.deferred and not self._started
 
+    def release(self) -> None:
+        """Wait no longer for others that may join this call: its value is needed."""
+
     def start(self) -> None:
         """Let the call run as soon as everything that it needs is there. Starting twice does nothing."""
         with self._settling:
@@ -312,8 +315,19 @@ class Call(Step):
 
     def settle(self) -> None:
         if not self.done:
+            self._demand()
             self.start()
         self._future.result()
+
+    def _demand(self) -> None:
+        """Release this call and whatever it waits for."""
+        waiting, seen = [self], set[Call]()
+        while waiting:
+            call = waiting.pop()
+            if not call.done and call not in seen:
+                seen.add(call)
+                call.release()
+                waiting += (*call.calls(), *call.after)
 
     def settle_here(self) -> None:
         """Make the call in this thread, at once."""

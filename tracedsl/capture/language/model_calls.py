@@ -1,8 +1,9 @@
 """Calls that may run beside the program: of language models, and of functions declared pure.
 
 What holds here: a model call is prepared first (which is pure), and only the prepared request decides whether what the
-plan says applies: a pinned answer is used, or another call's answer shared, only for an equal request. What is learned
-belongs to the call site: `Sites` keeps one copy of the module for each site and each form in which it comes there.
+plan says applies: a pinned answer is used, or another call's answer shared, only for an equal request. A call goes its
+site's `Way`, alone or in a `Team`; what its team has no answer for, it asks itself. What is learned belongs to the call
+site: `Sites` keeps one copy of the module for each site and each form in which it comes there.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ import copy
 import inspect
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import MethodType
-from typing import Any
+from typing import Any, Protocol
 
 from tracedsl.cache import digest
 from tracedsl.capture.language.handles import Call, Owner, finished
 from tracedsl.diagnostics import Span
 from tracedsl.programs.context import record_call
+from tracedsl.programs.driving import drive
+from tracedsl.programs.example import Prediction
 from tracedsl.programs.lm.accounts import call_site
 from tracedsl.programs.lm.base import LMRequest, LMResponse, Usage
 from tracedsl.programs.modules.chain_of_thought import ChainOfThought
@@ -49,24 +53,57 @@ def is_pure(callee: Any) -> bool:
     return inspect.getattr_static(target, PURE_MARK, False) is True
 
 
+class Way:
+    """How the calls of a site are made: as its predictor says. Rewrites that ask otherwise derive from this."""
+
+    def prepare(self, predictor: Predict, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> PreparedCall:
+        """The complete request. Pure; raises what the predictor raises for bad inputs."""
+        return predictor.prepare(inputs, **settings)
+
+    async def execute(self, call: ModelCall, prepared: PreparedCall) -> Prediction:
+        """Make the call, with `call.ask` for each request."""
+        return await call.ask(prepared)
+
+
+PLAIN = Way()
+
+
+class Team(Protocol):
+    """Calls that are made together (`capture.language.teams`)."""
+
+    def holds(self, call: ModelCall) -> bool:
+        """Whether the call has to wait: others may still join."""
+
+    def close(self) -> None:
+        """Nobody joins any more."""
+
+    def answer(self, call: ModelCall) -> Prediction | None:
+        """What the team got for this call; None if the call has to ask for itself."""
+
+
 class ModelCall(Call):
     """One call of a predictor.
 
-    `how` tells what happened: "asked" (the model, or its cache, was asked), "folded" (pinned answers), "shared".
+    `how` tells what happened: "asked" (the model, or its cache, was asked), "folded" (pinned answers), "shared", or
+    what a team did; `seconds` is how long the model took. What the plan says about the call (`deferred`, `twin`,
+    `pinned`, `way`, `team`) is set before it starts.
     """
 
-    def __init__(self, run: Owner, span: Span | None, arguments: Any, *, site: str, kind: str, predictor: Predict,
-                 pinned: Answers, deferred: bool = False) -> None:
-        super().__init__(run, span, arguments, deferred=deferred)
+    def __init__(self, run: Owner, span: Span | None, arguments: Any, *, site: str, kind: str,
+                 predictor: Predict) -> None:
+        super().__init__(run, span, arguments)
         self.site, self.kind, self.predictor = site, kind, predictor
         self.signature_text = predictor.signature.signature
         self.outputs = tuple((name, f.type_name) for name, f in predictor.signature.output_fields.items())
         self.declared = frozenset(predictor.signature.output_fields)
         self.twin: ModelCall | None = None      # whose answer is taken if the request is equal
+        self.pinned: Answers = {}
+        self.way: Way = PLAIN
+        self.team: Team | None = None
         self.prepared: PreparedCall | None = None
         self.answers: dict[str, LMResponse] = {}
         self.how = "asked"
-        self._pinned = pinned
+        self.seconds = 0.0
 
     @property
     def deterministic(self) -> bool:
@@ -77,26 +114,46 @@ class ModelCall(Call):
         """What decides the answer beside the inputs: a short digest of signature, demonstrations and settings."""
         return state_digest(self.predictor)[:8]
 
+    def start(self) -> None:
+        if self.team is None or not self.team.holds(self):
+            super().start()
+
+    def release(self) -> None:
+        if self.team is not None:
+            self.team.close()
+
     def prepare(self) -> PreparedCall:
         """The complete request; the inputs must be settled. Raises what the predictor raises for bad inputs."""
         given = dict(finished(self.arguments))
         fields = self.predictor.signature.input_fields
         settings = {name: given.pop(name) for name in list(given) if name in _SETTINGS and name not in fields}
-        self.prepared = self.predictor.prepare(given, **settings)
+        self.prepared = self.way.prepare(self.predictor, given, settings)
         return self.prepared
 
     def compute(self) -> Any:
-        prepared = self.prepare()
+        prepared = self.prepared or self.prepare()
+        if self.team is not None and (found := self.team.answer(self)) is not None:
+            return found
         twin = self.twin
         if twin is not None and twin.done and twin.error is None and _same(twin.prepared, prepared):
             self.how, self.answers = "shared", twin.answers
             return copy.deepcopy(twin.value)
-        line = _Line(prepared.lm, self._pinned, self.answers)
-        with call_site(self.site, complete=True):
-            prediction = self.predictor.execute(replace(prepared, lm=line))
-        if self.answers and not line.asked:
+        return drive(self.execute(prepared))
+
+    async def execute(self, prepared: PreparedCall) -> Prediction:
+        """Make the call, its site's way."""
+        started = time.perf_counter()
+        prediction = await self.way.execute(self, prepared)
+        self.seconds = time.perf_counter() - started
+        if self.answers and self.answers.keys() <= self.pinned.keys():
             self.how = "folded"
         return prediction
+
+    async def ask(self, prepared: PreparedCall) -> Prediction:
+        """One request and its answer; pinned answers are used, all answers are kept."""
+        line = _Line(prepared.lm, self.pinned, self.answers)
+        with call_site(self.site, complete=True):
+            return await self.predictor.aexecute(replace(prepared, lm=line))
 
     def report(self) -> None:
         """Tell those who trace calls; done in program order, whatever the order of the answers."""
@@ -113,7 +170,6 @@ class _Line:
 
     def __init__(self, lm: Any, pinned: Answers, answers: dict[str, LMResponse]) -> None:
         self._lm, self._pinned, self._answers = lm, pinned, answers
-        self.asked = 0
 
     async def acomplete(self, request: LMRequest) -> LMResponse:
         name = digest(self._lm.identity, request.fingerprint)
@@ -121,7 +177,6 @@ class _Line:
         if known is not None:
             response = LMResponse(tuple(known["texts"]), Usage(cached_calls=1), known["finish_reason"], cached=True)
         else:
-            self.asked += 1
             response = await self._lm.acomplete(request)
         self._answers[name] = response
         return response

@@ -50,14 +50,11 @@ class Run(RunCore):
         site, mine = self.sites.find(number, module)
         predictor = predictor_of(mine)
         assert predictor is not None
-        self.guide.event(site)
-        advice, twin = self.guide.advice(len(self.model_calls))
         call = ModelCall(self, self.span(number), self._snapshot_inputs(inputs), site=site, kind=type(module).__name__,
-                         predictor=predictor, pinned=self.guide.pinned, deferred=advice == "drop")
-        if advice == "share" and twin is not None and twin < len(self.model_calls):
-            call.twin = self.model_calls[twin]
-            call.after.append(call.twin)
+                         predictor=predictor)
         self.recording.inputs[call] = self.refs(self.source_sites[number], inputs)
+        self.guide.event(site)
+        self.guide.direct(call, self.model_calls)
         self.model_calls.append(call)
         return self.add(call)
 

@@ -10,14 +10,16 @@ What holds here:
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
 from typing import Any, Protocol
 
 from tracedsl.capture.language.handles import Call, Handle, Part, Snapshot, Step, step_of
-from tracedsl.capture.language.model_calls import Answers, ModelCall, Sites
+from tracedsl.capture.language.model_calls import ModelCall, Sites
 from tracedsl.capture.language.python_expressions import CallSite
 from tracedsl.capture.language.python_rules import SCALARS
 from tracedsl.capture.language.recording import Built, Known, Looked, Param, Recording, Ref, Value
@@ -35,12 +37,8 @@ class Guide(Protocol):
     def event(self, name: str) -> None:
         """The run came past this site, or this outcome of a look."""
 
-    def advice(self, number: int) -> tuple[str, int | None]:
-        """What to do with the call of this number: "run", "fold", "share" (with which call) or "drop"."""
-
-    @property
-    def pinned(self) -> Answers:
-        """Answers to fold."""
+    def direct(self, call: ModelCall, earlier: Sequence[ModelCall]) -> None:
+        """Say how the call, whose event came last, is to be made: set what `ModelCall` lets a plan set."""
 
 
 class RunCore:
@@ -173,10 +171,19 @@ class RunCore:
         return value
 
     def note_look(self, value: Any, kind: str, outcome: bool | int | None) -> None:
-        span = step_of(value).span if type(value) is Handle else None
-        self.recording.add(Looked(self.ref(value), kind, outcome, span))
+        self.recording.add(Looked(self.ref(value), kind, outcome, self._here()))
         if outcome is not None:
             self.guide.event(f"{kind} {outcome}")
+
+    def _here(self) -> Span | None:
+        """The line of the program that is being run."""
+        if not self.source_sites:
+            return None
+        file = self.source_sites[0].span.file
+        frame: FrameType | None = sys._getframe(2)
+        while frame is not None and frame.f_code.co_filename != file:
+            frame = frame.f_back
+        return Span(file, frame.f_lineno) if frame is not None else None
 
     def finish(self, value: Any, *, noted: bool = False) -> Any:
         """`value` without any handle in it. Owned containers are changed in place, tuples replaced by others. `noted`

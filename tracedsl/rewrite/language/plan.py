@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tracedsl.capture.language.model_calls import Answers, ModelCall
 from tracedsl.diagnostics import TracedslError, nearest
 from tracedsl.ir.graph import Graph, print_graph
 from tracedsl.ir.language import LM_CALL
 from tracedsl.rewrite.passes import Pass, PassRecord, run_passes
 
 MOST_PATHS = 32
-Answers = Mapping[str, Mapping[str, Any]]
 
 # What it means that a call is gone after a pass.
 _REASONS = {"fold-constants": "fold", "share-common": "share"}
@@ -89,6 +89,14 @@ class Walker:
         at = self._length
         self._paths = [p for p in self._paths if len(p.events) > at and p.events[at] == name]
         self._length += 1
+
+    def direct(self, call: ModelCall, earlier: Sequence[ModelCall]) -> None:
+        what, twin = self.advice(len(earlier))
+        call.pinned = self.pinned
+        call.deferred = what == "drop"
+        if what == "share" and twin is not None and twin < len(earlier):
+            call.twin = earlier[twin]
+            call.after.append(call.twin)
 
     def advice(self, number: int) -> tuple[str, int | None]:
         """For the call whose event came last. Dropping needs all paths that are still possible to agree."""
