@@ -94,7 +94,13 @@ if TYPE_CHECKING:
     from tracedsl.programs.streaming import streamify as streamify
     from tracedsl.programs.teleprompters.base import Teleprompter as Teleprompter
     from tracedsl.programs.teleprompters.bootstrap import BootstrapFewShot as BootstrapFewShot
+    from tracedsl.programs.teleprompters.ensemble import Ensemble as Ensemble
+    from tracedsl.programs.teleprompters.knn_few_shot import KNNFewShot as KNNFewShot
     from tracedsl.programs.teleprompters.labeled import LabeledFewShot as LabeledFewShot
+    from tracedsl.programs.teleprompters.random_search import (
+        BootstrapFewShotWithRandomSearch as BootstrapFewShotWithRandomSearch,
+    )
+    from tracedsl.programs.teleprompters.random_search import BootstrapRS as BootstrapRS
     from tracedsl.programs.tools.calls import ToolCallResults as ToolCallResults
     from tracedsl.programs.tools.calls import ToolCalls as ToolCalls
     from tracedsl.programs.tools.tool import Tool as Tool
@@ -152,7 +158,10 @@ else:
         "streaming": "StatusMessage StatusMessageProvider StreamListener StreamResponse streamify",
         "teleprompters.base": "Teleprompter",
         "teleprompters.bootstrap": "BootstrapFewShot",
+        "teleprompters.ensemble": "Ensemble",
+        "teleprompters.knn_few_shot": "KNNFewShot",
         "teleprompters.labeled": "LabeledFewShot",
+        "teleprompters.random_search": "BootstrapFewShotWithRandomSearch BootstrapRS",
         "tools.calls": "ToolCallResults ToolCalls",
         "tools.tool": "Tool",
     })

@@ -14,7 +14,7 @@ import string
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tracedsl.diagnostics import nearest
 from tracedsl.programs.example import Example
@@ -85,30 +85,59 @@ def field_of(prediction: Any, name: str, *, only: bool) -> Any:
                      hint="return a Prediction with that field, or name the one field: exact_match('answer')")
 
 
+class Verdict(NamedTuple):
+    """What a metric says: a number, and in words what was good or bad (may be empty)."""
+
+    score: float
+    feedback: str = ""
+
+
 def score_of(metric: Metric, example: Example, prediction: Any, trace: Any = None) -> float:
     """What a metric says, as a number; metrics of two and of three arguments are called rightly.
 
     Raises `ValueError` if it is no finite number.
     """
-    value = metric(example, prediction, trace) if takes_trace(metric) else metric(example, prediction)
+    return verdict_of(metric, example, prediction, trace).score
+
+
+def verdict_of(metric: Metric, example: Example, prediction: Any, trace: Any = None, pred_name: str | None = None,
+               pred_trace: Any = None) -> Verdict:
+    """What a metric says, in number and in words. Metrics of two to five arguments are called rightly; the last two
+    name a predictor and its calls, where feedback for that one alone is wanted. Words come from a result with
+    `score` and `feedback`.
+
+    Raises `ValueError` if the score is no finite number.
+    """
+    value = metric(*(example, prediction, trace, pred_name, pred_trace)[:_arity(metric)])
+    feedback = getattr(value, "feedback", None) if not isinstance(value, (bool, int, float)) else None
     value = getattr(value, "score", value)
     if value is None:
         raise ValueError("the metric returned None; does it lack a return statement?")
     number = float(value)
     if not math.isfinite(number):
         raise ValueError(f"the metric returned {value!r}")
-    return number
+    return Verdict(number, "" if feedback is None else str(feedback))
 
 
 def takes_trace(metric: Metric) -> bool:
     """Whether a metric has a third parameter."""
+    return _arity(metric) >= 3
+
+
+def takes_predictor(metric: Metric) -> bool:
+    """Whether a metric can say something about one predictor alone: it has five parameters."""
+    return _arity(metric) >= 5
+
+
+def _arity(metric: Metric) -> int:
+    """How many arguments a metric is given: two to five."""
     try:
         parameters = inspect.signature(metric).parameters.values()
     except (TypeError, ValueError):
-        return False
+        return 2
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return True
-    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters) >= 3
+        return 3
+    return min(5, max(2, sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)))
 
 
 def metric_name(metric: Metric | None) -> str | None:

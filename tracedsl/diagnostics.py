@@ -88,6 +88,7 @@ CODES: dict[str, str] = {
     "P105": "compiled program is not better",
     "P106": "cached program does not fit",
     "P107": "compilation of a program was interrupted",
+    "P108": "budget is too small to compile with",
     "P020": "image, sound or file cannot be made",
     "P021": "no adapter could be scored",
     "H021": "array does not fit the compiled code",

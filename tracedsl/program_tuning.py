@@ -7,6 +7,7 @@ state lies beside the measurement, so that a compilation that was killed after i
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import sys
@@ -23,8 +24,8 @@ from tracedsl.programs.context import current_lm
 from tracedsl.programs.evaluate import Evaluate, EvaluationError, EvaluationResult
 from tracedsl.programs.lm.accounts import BudgetExceeded, budget
 from tracedsl.programs.lm.base import LMError, Usage
-from tracedsl.programs.metrics import metric_name, score_of, takes_trace
-from tracedsl.programs.teleprompters.base import CompileError
+from tracedsl.programs.metrics import Verdict, metric_name, verdict_of
+from tracedsl.programs.teleprompters.base import CompileError, MetricError, metric_error
 
 if TYPE_CHECKING:
     from tracedsl.program import Program
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
 
 SMALLEST_SPLIT = 4
 CAPTURE_EXAMPLES = 8
-
-
-class MetricError(TracedslError, RuntimeError):
-    """The metric raised. The cause is what it raised."""
 
 
 @dataclass(frozen=True)
@@ -189,15 +186,12 @@ class Tuning:
 def checked(metric: Callable[..., Any]) -> Callable[..., Any]:
     """The metric, with its own failures told apart from those of the program."""
 
-    def score(example: Example, prediction: Any, trace: Any = None) -> float:
+    @functools.wraps(metric)
+    def score(*given: Any) -> Verdict:
         try:
-            return score_of(metric, example, prediction, trace)
+            return verdict_of(metric, *given)
         except Exception as error:
-            raise MetricError(
-                "P104", f"the metric {metric_name(metric)} failed: {type(error).__name__}: {error}",
-                why=f"it was given {_short(example)} and {_short(prediction)}",
-                hint="a metric takes (example, prediction) or (example, prediction, trace) and returns a number"
-                     + (" or a bool" if takes_trace(metric) else "")) from error
+            raise metric_error(metric, given[0], given[1], error) from error
 
     score.__qualname__ = metric_name(metric) or "metric"
     return score
@@ -250,8 +244,3 @@ def _report(compiled: Any) -> dict[str, Any]:
         return {}
     return {"teleprompter": report.teleprompter, "demos": dict(report.demos), "tried": report.tried,
             "passed": report.passed, "failures": list(report.failures)}
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else text[:117] + "..."

@@ -8,17 +8,17 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tracedsl.programs.example import Example
-from tracedsl.programs.teleprompters.base import CompileReport, P, check_trainset, finish, sample_labeled
+from tracedsl.programs.teleprompters.base import CompileReport, Configured, P, check_trainset, finish, sample_labeled
 
 if TYPE_CHECKING:
     from tracedsl.programs.modules.module import Module
 
 
 @dataclass(frozen=True)
-class LabeledFewShot:
+class LabeledFewShot(Configured):
     """`LabeledFewShot(k=4).compile(program, trainset=train)`"""
 
     k: int = 16
@@ -35,9 +35,6 @@ class LabeledFewShot:
             counts[name] = len(predictor.demos)
         missing = tuple(name for name, n in counts.items() if n == 0 and self.k > 0)
         return finish(compiled, CompileReport(type(self).__name__, self.settings(), counts, missing))
-
-    def settings(self) -> dict[str, Any]:
-        return {"teleprompter": type(self).__name__, "k": self.k}
 
 
 def sample_first(usable: Sequence[Example], trainset: Sequence[Example], k: int) -> list[Example]:

@@ -108,7 +108,7 @@ def test_bootstrapping_finds_demonstrations_for_inner_steps() -> None:
         (n, f"one more than {n}", str(int(n) + 1)) for n in "036"]
     report = compiled.compile_report
     assert (report.tried, report.passed, report.demos) == (7, 3, {"first": 3, "second.predict": 3})
-    assert student.first.demos == [] and len(told) == 7 and "3 of 3" in told[-1][2]
+    assert student.first.demos == [] and len(told) >= 7 and "3 of 3" in told[-1][2]
     again = teleprompter.compile(student, trainset=TRAIN)
     assert again.dump_state() == compiled.dump_state()
 
