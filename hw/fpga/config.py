@@ -14,7 +14,8 @@ WORD_BYTES = 32  # of an instruction
 CHUNK = 8  # words that fetch reads at once
 MAX_DEPTH = 4096  # elements of a scratchpad: addresses have 12 bits
 MAX_BURST = 256  # beats of a row
-REUSE = 5  # cycles from reading an accumulator until what was written to it can be read
+RESULT = 5  # cycles from reading an accumulator until its new value is written
+REUSE = RESULT + 1  # until that can be read
 MAX_TOKENS = 255
 
 
@@ -70,7 +71,7 @@ class Config:
     @cached_property
     def latency(self) -> int:
         """Cycles from a step's start in the compute unit to its result lying in `acc`."""
-        return 6 + self.tree_stages
+        return 2 + self.tree_stages + RESULT
 
     def text(self) -> str:
         """`block=8 bus_bytes=8 ...`: part of cache keys and the RTL's first line."""

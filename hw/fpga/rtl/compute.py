@@ -6,17 +6,20 @@ What holds here: a step enters the pipeline in cycle e. With t = `tree_stages`:
     e+2          their data; from here ALU's operand (inp or imm) is delayed
     e+3, e+4     factors, products
     e+4+t        sums of B products
-    e+2+t = k    addresses stand at `acc` and `aux`; k-1: that of ALU's operand acc
-    k+2          their data
+    e+1+t        the address stands at `aux`
+    e+2+t = k    that of the element stands at `acc`; in k-1 that of ALU's operand acc
+    k+1          data of `aux`; whatever does not come from `acc` or the array is chosen
+    k+2          data of `acc`
     k+3          both operands, chosen
-    k+4          the result, at `acc`'s write port; tokens are given
+    k+4          their sum or difference, their product, the operand shifted by whole bytes
+    k+5          the result, at `acc`'s write port; tokens are given
 
-so what k+4 writes can be read from k+5 on: five cycles after the step's own read (`config.REUSE`).
+so what k+5 writes can be read from k+6 on: six cycles after the step's own read (`config.REUSE`).
 """
 
 from __future__ import annotations
 
-from tracedsl.hw.fpga.config import REUSE, Config
+from tracedsl.hw.fpga.config import RESULT, REUSE, Config
 from tracedsl.hw.fpga.isa import Op, Operand, Start
 from tracedsl.hw.fpga.rtl.memories import fifo
 from tracedsl.hw.fpga.rtl.verilog import Record, log2, module, part_of, vector
@@ -83,7 +86,7 @@ def _pipeline_text() -> str:
     values = {
         "gemm": gemm,
         "from_acc": f"alu || start == 2'd{Start.ACC.value} || (once && !first)",
-        "from_aux": f"start == 2'd{Start.AUX.value}",
+        "from_aux": f"!alu && start == 2'd{Start.AUX.value} && !(once && !first)",
         "operand": "start",
         "op": f"!alu ? 3'd{Op.ADD.value} : once && first ? 3'd{Op.MOV.value} : op",
         "at": "acc_address",
@@ -237,36 +240,43 @@ def _sign(part: str, width: int) -> str:
 
 
 def _alu() -> str:
+    picks = {op: f"3'd{op.value}" for op in Op}
     return module(
-        "alu", "A lane behind the array: `a` op `b`, both registered here, the result registered too. The product is "
-        "taken of the operands as they come, so that it has a register between its factors and its sum.",
+        "alu", "A lane behind the array: `a` op `b`, three cycles later. The middle one adds, multiplies and shifts by "
+        "whole bytes; the last one adds the products' halves, shifts by bits, and chooses.",
         [("input", 3, "op"), ("input", 32, "a"), ("input", 32, "b"), ("output", 32, "result")],
         f"""
-        reg [31:0] left, right, found;
+        reg [31:0] left, right, left_1, right_1, coarse, found;
         reg signed [32:0] low;
         reg [15:0] high;
-        reg [2:0] what;
+        reg [2:0] what, what_1, fine;
+        reg [32:0] sum;
         assign result = found;
-        wire signed [16:0] a_low = {{1'b0, a[15:0]}};
-        wire signed [15:0] b_low = b[15:0];
-        wire minus = what != 3'd{Op.ADD.value};
-        wire [32:0] sum = {{left[31], left}} + ({{right[31], right}} ^ {{33{{minus}}}}) + {{32'd0, minus}};
+        wire signed [16:0] left_low = {{1'b0, left[15:0]}};
+        wire signed [15:0] right_low = right[15:0];
+        wire minus = what != {picks[Op.ADD]};
         wire less = sum[32];
+        wire take_right = what_1 == {picks[Op.MOV]} || less == (what_1 == {picks[Op.MAX]});
         wire [31:0] product = {{low[31:16] + high, low[15:0]}};
+        wire signed [31:0] coarse_now = coarse;
         wire unused_sign = low[32];
         always @(posedge clk) begin
             left <= a;
             right <= b;
             what <= op;
-            low <= a_low * b_low;
-            high <= a[31:16] * b[15:0];
-            case (what)
-                3'd{Op.MOV.value}: found <= right;
-                3'd{Op.MIN.value}: found <= less ? left : right;
-                3'd{Op.MAX.value}: found <= less ? right : left;
-                3'd{Op.MUL.value}: found <= product;
-                3'd{Op.SHR.value}: found <= $signed(left) >>> right[4:0];
-                default: found <= sum[31:0];
+
+            sum <= {{left[31], left}} + ({{right[31], right}} ^ {{33{{minus}}}}) + {{32'd0, minus}};
+            low <= left_low * right_low;
+            high <= left[31:16] * right[15:0];
+            coarse <= $signed(left) >>> {{right[4:3], 3'd0}};
+            fine <= right[2:0];
+            {{left_1, right_1, what_1}} <= {{left, right, what}};
+
+            case (what_1)
+                {picks[Op.ADD]}, {picks[Op.SUB]}: found <= sum[31:0];
+                {picks[Op.MUL]}: found <= product;
+                {picks[Op.SHR]}: found <= coarse_now >>> fine;
+                default: found <= take_right ? right_1 : left_1;
             endcase
         end
         """)
@@ -276,8 +286,9 @@ def pipeline(config: Config) -> str:
     """The module `pipeline`; the stages are those of this file's first lines."""
     block, tree = config.block, config.tree_stages
     early = tree + 2  # cycles from e to k
+    late = early + RESULT  # from e to the result
     wide, narrow = 32 * block, 8 * block
-    what = {name: STEP.of("what_now", name) for name in STEP.fields}
+    at_k, now = ({name: STEP.of(bus, name) for name in STEP.fields} for bus in ("what_k", "what_now"))
     return module(
         "pipeline", "Scratchpads, array, operands, lanes, result.",
         [("input", 1, "reset"), ("input", 1, "step"), ("input", STEP.width, "what"), ("input", 1, "over"),
@@ -285,20 +296,20 @@ def pipeline(config: Config) -> str:
          ("input", 1, "is_immediate"), *(("input", 12, f"{name}_address") for name in WALKS), *_memory_ports(config)],
         f"""
         // e: what travels along; one bit of `flow` a stage
-        reg [{early + 4 - 1}:0] flow, overs, gives_prev, gives_next;
+        reg [{late - 1}:0] flow, overs, gives_prev, gives_next;
         always @(posedge clk) begin
-            if (reset) {{flow, overs, gives_prev, gives_next}} <= {4 * (early + 4)}'d0;
+            if (reset) {{flow, overs, gives_prev, gives_next}} <= {4 * late}'d0;
             else begin
-                flow <= {{flow[{early + 2}:0], step}};
-                overs <= {{overs[{early + 2}:0], over}};
-                gives_prev <= {{gives_prev[{early + 2}:0], give[0]}};
-                gives_next <= {{gives_next[{early + 2}:0], give[1]}};
+                flow <= {{flow[{late - 2}:0], step}};
+                overs <= {{overs[{late - 2}:0], over}};
+                gives_prev <= {{gives_prev[{late - 2}:0], give[0]}};
+                gives_next <= {{gives_next[{late - 2}:0], give[1]}};
             end
         end
-        assign given = {{gives_next[{early + 3}], gives_prev[{early + 3}]}};
-        assign retire = overs[{early + 3}];
+        assign given = {{gives_next[{late - 1}], gives_prev[{late - 1}]}};
+        assign retire = overs[{late - 1}];
         {_delay("acc_read", "acc_address", 12, early)}
-        {_delay("aux_read", "aux_address", 12, early)}
+        {_delay("aux_read", "aux_address", 12, early - 1)}
         assign inp_read = inp_address;
         assign wgt_read = wgt_address;
 
@@ -306,8 +317,8 @@ def pipeline(config: Config) -> str:
         reg [1:0] immediates;
         always @(posedge clk) immediates <= {{immediates[0], is_immediate}};
         wire [{narrow - 1}:0] outer = immediates[1] ? {_widened("immediate", narrow)} : inp_data;
-        wire [{narrow - 1}:0] outer_now;
-        {_delay("outer_now", "outer", narrow, early)}
+        wire [{narrow - 1}:0] outer_soon;
+        {_delay("outer_soon", "outer", narrow, early - 1)}
 
         // e+3 to e+4+t: the array
         reg [{narrow - 1}:0] factors;
@@ -319,26 +330,43 @@ def pipeline(config: Config) -> str:
                 .sum(sums[32 * i +: 32]));
         end endgenerate
 
-        // k+2: operands; k+3, k+4: lanes
-        wire [{STEP.width - 1}:0] what_now;
-        {_delay("what_now", "what", STEP.width, early + 2)}
+        // k+1, k+2: operands, zero where they come from elsewhere; k+3 to k+5: lanes
+        wire [{STEP.width - 1}:0] what_k, what_now;
+        wire unused_bits = &{{{now["operand"]}, {now["from_aux"]}}};
+        {_delay("what_k", "what", STEP.width, early)}
+        {_delay("what_now", "what_k", STEP.width, 2)}
         reg [{wide - 1}:0] acc_data_1;
-        always @(posedge clk) acc_data_1 <= acc_data;
-        wire from_imm = {what["operand"]} == 2'd{Operand.IMM.value};
-        wire from_inp = {what["operand"]} == 2'd{Operand.INP.value};
-        wire from_acc = {what["operand"]} == 2'd{Operand.ACC.value};
+        reg [1:0] other;  // what `b` is if neither a sum nor an accumulator
+        reg from_aux, operand_acc, operand_acc_now;
+        always @(posedge clk) begin
+            acc_data_1 <= acc_data;
+            other <= {at_k["gemm"]} ? 2'd{Operand.ACC.value} : {at_k["operand"]};
+            from_aux <= {at_k["from_aux"]};
+            operand_acc <= !{at_k["gemm"]} && {at_k["operand"]} == 2'd{Operand.ACC.value};
+            operand_acc_now <= operand_acc;
+        end
         generate for (i = 0; i < {block}; i = i + 1) begin : lanes
-            wire [31:0] a = {what["from_acc"]} ? acc_data[32 * i +: 32]
-                : {what["from_aux"]} ? aux_data[32 * i +: 32] : 32'd0;
-            wire [31:0] b = {what["gemm"]} ? sums[32 * i +: 32] : from_imm ? outer_now[31:0]
-                : from_inp ? {{{{24{{outer_now[8 * i + 7]}}}}, outer_now[8 * i +: 8]}}
-                : from_acc ? acc_data_1[32 * i +: 32] : aux_data[32 * i +: 32];
-            alu alu (.clk(clk), .op({what["op"]}), .a(a), .b(b), .result(acc_result[32 * i +: 32]));
+            reg [31:0] a_before, b_before;
+            wire [31:0] aux_lane = aux_data[32 * i +: 32];
+            wire [7:0] inp_lane = outer_soon[8 * i +: 8];
+            always @(posedge clk) begin
+                a_before <= aux_lane & {{32{{from_aux}}}};
+                case (other)
+                    2'd{Operand.IMM.value}: b_before <= outer_soon[31:0];
+                    2'd{Operand.INP.value}: b_before <= {{{{24{{inp_lane[7]}}}}, inp_lane}};
+                    2'd{Operand.AUX.value}: b_before <= aux_lane;
+                    default: b_before <= 32'd0;
+                endcase
+            end
+            wire [31:0] a = a_before | acc_data[32 * i +: 32] & {{32{{{now["from_acc"]}}}}};
+            wire [31:0] b = b_before | sums[32 * i +: 32] & {{32{{{now["gemm"]}}}}}
+                | acc_data_1[32 * i +: 32] & {{32{{operand_acc_now}}}};
+            alu alu (.clk(clk), .op({now["op"]}), .a(a), .b(b), .result(acc_result[32 * i +: 32]));
         end endgenerate
 
-        // k+4: the result
-        {_delay("acc_at", what["at"], 12, 2)}
-        assign acc_write = flow[{early + 3}];
+        // k+5: the result
+        {_delay("acc_at", now["at"], 12, RESULT - 2)}
+        assign acc_write = flow[{late - 1}];
         """)
 
 

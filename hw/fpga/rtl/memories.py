@@ -17,7 +17,7 @@ def ram(width: int, depth: int) -> tuple[str, str]:
         [("input", 1, "write"), ("input", address, "write_address"), ("input", width, "write_data"),
          ("input", address, "read_address"), ("output", width, "data")],
         f"""
-        reg {vector(width)}cells [0:{depth - 1}];
+        (* no_rw_check *) reg {vector(width)}cells [0:{depth - 1}];
         reg {vector(width)}found, held;
         assign data = held;
         always @(posedge clk) begin

@@ -683,7 +683,7 @@ module loops (
         end else begin
             if (take) active <= 1'b1;
             else if (step && last) active <= 1'b0;
-            if (step && last) rest <= 3'd3;
+            if (step && last) rest <= 3'd4;
             else if (rest != 3'd0) rest <= rest - 3'd1;
         end
     end
@@ -721,8 +721,8 @@ module lane (
     assign sum = {{13{sum2_0[18]}}, sum2_0};
 endmodule
 
-// A lane behind the array: `a` op `b`, both registered here, the result registered too. The product is taken of
-// the operands as they come, so that it has a register between its factors and its sum.
+// A lane behind the array: `a` op `b`, three cycles later. The middle one adds, multiplies and shifts by whole
+// bytes; the last one adds the products' halves, shifts by bits, and chooses.
 module alu (
     input wire clk,
     input wire [2:0] op,
@@ -730,31 +730,37 @@ module alu (
     input wire [31:0] b,
     output wire [31:0] result
 );
-    reg [31:0] left, right, found;
+    reg [31:0] left, right, left_1, right_1, coarse, found;
     reg signed [32:0] low;
     reg [15:0] high;
-    reg [2:0] what;
+    reg [2:0] what, what_1, fine;
+    reg [32:0] sum;
     assign result = found;
-    wire signed [16:0] a_low = {1'b0, a[15:0]};
-    wire signed [15:0] b_low = b[15:0];
+    wire signed [16:0] left_low = {1'b0, left[15:0]};
+    wire signed [15:0] right_low = right[15:0];
     wire minus = what != 3'd1;
-    wire [32:0] sum = {left[31], left} + ({right[31], right} ^ {33{minus}}) + {32'd0, minus};
     wire less = sum[32];
+    wire take_right = what_1 == 3'd0 || less == (what_1 == 3'd4);
     wire [31:0] product = {low[31:16] + high, low[15:0]};
+    wire signed [31:0] coarse_now = coarse;
     wire unused_sign = low[32];
     always @(posedge clk) begin
         left <= a;
         right <= b;
         what <= op;
-        low <= a_low * b_low;
-        high <= a[31:16] * b[15:0];
-        case (what)
-            3'd0: found <= right;
-            3'd3: found <= less ? left : right;
-            3'd4: found <= less ? right : left;
+
+        sum <= {left[31], left} + ({right[31], right} ^ {33{minus}}) + {32'd0, minus};
+        low <= left_low * right_low;
+        high <= left[31:16] * right[15:0];
+        coarse <= $signed(left) >>> {right[4:3], 3'd0};
+        fine <= right[2:0];
+        {left_1, right_1, what_1} <= {left, right, what};
+
+        case (what_1)
+            3'd1, 3'd2: found <= sum[31:0];
             3'd5: found <= product;
-            3'd6: found <= $signed(left) >>> right[4:0];
-            default: found <= sum[31:0];
+            3'd6: found <= coarse_now >>> fine;
+            default: found <= take_right ? right_1 : left_1;
         endcase
     end
 endmodule
@@ -788,18 +794,18 @@ module pipeline (
     output wire [255:0] acc_result
 );
     // e: what travels along; one bit of `flow` a stage
-    reg [8:0] flow, overs, gives_prev, gives_next;
+    reg [9:0] flow, overs, gives_prev, gives_next;
     always @(posedge clk) begin
-        if (reset) {flow, overs, gives_prev, gives_next} <= 36'd0;
+        if (reset) {flow, overs, gives_prev, gives_next} <= 40'd0;
         else begin
-            flow <= {flow[7:0], step};
-            overs <= {overs[7:0], over};
-            gives_prev <= {gives_prev[7:0], give[0]};
-            gives_next <= {gives_next[7:0], give[1]};
+            flow <= {flow[8:0], step};
+            overs <= {overs[8:0], over};
+            gives_prev <= {gives_prev[8:0], give[0]};
+            gives_next <= {gives_next[8:0], give[1]};
         end
     end
-    assign given = {gives_next[8], gives_prev[8]};
-    assign retire = overs[8];
+    assign given = {gives_next[9], gives_prev[9]};
+    assign retire = overs[9];
     reg [11:0] acc_read_1, acc_read_2, acc_read_3, acc_read_4, acc_read_5;
     assign acc_read = acc_read_5;
     always @(posedge clk) begin
@@ -809,14 +815,13 @@ module pipeline (
     acc_read_4 <= acc_read_3;
     acc_read_5 <= acc_read_4;
     end
-    reg [11:0] aux_read_1, aux_read_2, aux_read_3, aux_read_4, aux_read_5;
-    assign aux_read = aux_read_5;
+    reg [11:0] aux_read_1, aux_read_2, aux_read_3, aux_read_4;
+    assign aux_read = aux_read_4;
     always @(posedge clk) begin
     aux_read_1 <= aux_address;
     aux_read_2 <= aux_read_1;
     aux_read_3 <= aux_read_2;
     aux_read_4 <= aux_read_3;
-    aux_read_5 <= aux_read_4;
     end
     assign inp_read = inp_address;
     assign wgt_read = wgt_address;
@@ -825,15 +830,14 @@ module pipeline (
     reg [1:0] immediates;
     always @(posedge clk) immediates <= {immediates[0], is_immediate};
     wire [63:0] outer = immediates[1] ? {32'd0, immediate} : inp_data;
-    wire [63:0] outer_now;
-    reg [63:0] outer_now_1, outer_now_2, outer_now_3, outer_now_4, outer_now_5;
-    assign outer_now = outer_now_5;
+    wire [63:0] outer_soon;
+    reg [63:0] outer_soon_1, outer_soon_2, outer_soon_3, outer_soon_4;
+    assign outer_soon = outer_soon_4;
     always @(posedge clk) begin
-    outer_now_1 <= outer;
-    outer_now_2 <= outer_now_1;
-    outer_now_3 <= outer_now_2;
-    outer_now_4 <= outer_now_3;
-    outer_now_5 <= outer_now_4;
+    outer_soon_1 <= outer;
+    outer_soon_2 <= outer_soon_1;
+    outer_soon_3 <= outer_soon_2;
+    outer_soon_4 <= outer_soon_3;
     end
 
     // e+3 to e+4+t: the array
@@ -846,41 +850,62 @@ module pipeline (
             .sum(sums[32 * i +: 32]));
     end endgenerate
 
-    // k+2: operands; k+3, k+4: lanes
-    wire [19:0] what_now;
-    reg [19:0] what_now_1, what_now_2, what_now_3, what_now_4, what_now_5, what_now_6, what_now_7;
-    assign what_now = what_now_7;
+    // k+1, k+2: operands, zero where they come from elsewhere; k+3 to k+5: lanes
+    wire [19:0] what_k, what_now;
+    wire unused_bits = &{what_now[4:3], what_now[2]};
+    reg [19:0] what_k_1, what_k_2, what_k_3, what_k_4, what_k_5;
+    assign what_k = what_k_5;
     always @(posedge clk) begin
-    what_now_1 <= what;
+    what_k_1 <= what;
+    what_k_2 <= what_k_1;
+    what_k_3 <= what_k_2;
+    what_k_4 <= what_k_3;
+    what_k_5 <= what_k_4;
+    end
+    reg [19:0] what_now_1, what_now_2;
+    assign what_now = what_now_2;
+    always @(posedge clk) begin
+    what_now_1 <= what_k;
     what_now_2 <= what_now_1;
-    what_now_3 <= what_now_2;
-    what_now_4 <= what_now_3;
-    what_now_5 <= what_now_4;
-    what_now_6 <= what_now_5;
-    what_now_7 <= what_now_6;
     end
     reg [255:0] acc_data_1;
-    always @(posedge clk) acc_data_1 <= acc_data;
-    wire from_imm = what_now[4:3] == 2'd0;
-    wire from_inp = what_now[4:3] == 2'd1;
-    wire from_acc = what_now[4:3] == 2'd3;
+    reg [1:0] other;  // what `b` is if neither a sum nor an accumulator
+    reg from_aux, operand_acc, operand_acc_now;
+    always @(posedge clk) begin
+        acc_data_1 <= acc_data;
+        other <= what_k[0] ? 2'd3 : what_k[4:3];
+        from_aux <= what_k[2];
+        operand_acc <= !what_k[0] && what_k[4:3] == 2'd3;
+        operand_acc_now <= operand_acc;
+    end
     generate for (i = 0; i < 8; i = i + 1) begin : lanes
-        wire [31:0] a = what_now[1] ? acc_data[32 * i +: 32]
-            : what_now[2] ? aux_data[32 * i +: 32] : 32'd0;
-        wire [31:0] b = what_now[0] ? sums[32 * i +: 32] : from_imm ? outer_now[31:0]
-            : from_inp ? {{24{outer_now[8 * i + 7]}}, outer_now[8 * i +: 8]}
-            : from_acc ? acc_data_1[32 * i +: 32] : aux_data[32 * i +: 32];
+        reg [31:0] a_before, b_before;
+        wire [31:0] aux_lane = aux_data[32 * i +: 32];
+        wire [7:0] inp_lane = outer_soon[8 * i +: 8];
+        always @(posedge clk) begin
+            a_before <= aux_lane & {32{from_aux}};
+            case (other)
+                2'd0: b_before <= outer_soon[31:0];
+                2'd1: b_before <= {{24{inp_lane[7]}}, inp_lane};
+                2'd2: b_before <= aux_lane;
+                default: b_before <= 32'd0;
+            endcase
+        end
+        wire [31:0] a = a_before | acc_data[32 * i +: 32] & {32{what_now[1]}};
+        wire [31:0] b = b_before | sums[32 * i +: 32] & {32{what_now[0]}}
+            | acc_data_1[32 * i +: 32] & {32{operand_acc_now}};
         alu alu (.clk(clk), .op(what_now[7:5]), .a(a), .b(b), .result(acc_result[32 * i +: 32]));
     end endgenerate
 
-    // k+4: the result
-    reg [11:0] acc_at_1, acc_at_2;
-    assign acc_at = acc_at_2;
+    // k+5: the result
+    reg [11:0] acc_at_1, acc_at_2, acc_at_3;
+    assign acc_at = acc_at_3;
     always @(posedge clk) begin
     acc_at_1 <= what_now[19:8];
     acc_at_2 <= acc_at_1;
+    acc_at_3 <= acc_at_2;
     end
-    assign acc_write = flow[8];
+    assign acc_write = flow[9];
 endmodule
 
 // The compute unit: takes words, walks over their loops, sends steps down the pipeline.
@@ -939,7 +964,7 @@ module compute (
         immediate <= head[173:142];
     end
 
-    wire [19:0] what = {acc_address, !alu ? 3'd1 : once && first ? 3'd0 : op, start, start == 2'd2, alu || start == 2'd0 || (once && !first), !alu};
+    wire [19:0] what = {acc_address, !alu ? 3'd1 : once && first ? 3'd0 : op, start, !alu && start == 2'd2 && !(once && !first), alu || start == 2'd0 || (once && !first), !alu};
     wire at_operand = operand_now && alu && start == 2'd3;
     pipeline pipeline (.clk(clk), .reset(reset), .step(step), .what(what), .over(step && last),
         .give({step && last && give_next, step && last && give_prev}), .given({push_next, push_prev}),
@@ -1294,7 +1319,7 @@ module ram_64x2048 (
     input wire [10:0] read_address,
     output wire [63:0] data
 );
-    reg [63:0] cells [0:2047];
+    (* no_rw_check *) reg [63:0] cells [0:2047];
     reg [63:0] found, held;
     assign data = held;
     always @(posedge clk) begin
@@ -1313,7 +1338,7 @@ module ram_64x512 (
     input wire [8:0] read_address,
     output wire [63:0] data
 );
-    reg [63:0] cells [0:511];
+    (* no_rw_check *) reg [63:0] cells [0:511];
     reg [63:0] found, held;
     assign data = held;
     always @(posedge clk) begin
@@ -1332,7 +1357,7 @@ module ram_64x256 (
     input wire [7:0] read_address,
     output wire [63:0] data
 );
-    reg [63:0] cells [0:255];
+    (* no_rw_check *) reg [63:0] cells [0:255];
     reg [63:0] found, held;
     assign data = held;
     always @(posedge clk) begin
@@ -1351,7 +1376,7 @@ module ram_256x1024 (
     input wire [9:0] read_address,
     output wire [255:0] data
 );
-    reg [255:0] cells [0:1023];
+    (* no_rw_check *) reg [255:0] cells [0:1023];
     reg [255:0] found, held;
     assign data = held;
     always @(posedge clk) begin
