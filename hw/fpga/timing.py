@@ -40,6 +40,28 @@ class Timeline:
         return merged
 
 
+@dataclass(frozen=True)
+class Event:
+    """A unit at work on one instruction, `number` in its program: from the cycle in which it was taken (`start`) to the
+    one in which it was done (`end`). A unit takes its next word before the last one is done, so events overlap."""
+
+    unit: Unit
+    number: int
+    start: int
+    end: int
+
+
+def events(program: Program, timeline: Timeline) -> list[Event]:
+    """What happened when, in the order of the starts; `program[event.number]` is the instruction."""
+    queues: dict[Unit, list[int]] = {unit: [] for unit in Unit}
+    for number, instruction in enumerate(program):
+        if not isinstance(instruction, Finish):
+            queues[instruction.unit].append(number)
+    found = [Event(unit, *event) for unit in Unit
+             for event in zip(queues[unit], timeline.taken[unit], timeline.done[unit], strict=True)]
+    return sorted(found, key=lambda event: (event.start, event.unit))
+
+
 def utilisation(program: Program, timeline: Timeline) -> float:
     """The part of all cycles in which the array worked: GEMM steps a cycle."""
     return sum(i.steps for i in program if isinstance(i, Gemm)) / timeline.cycles

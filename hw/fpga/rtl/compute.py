@@ -5,11 +5,10 @@ What holds here: a step enters the pipeline in cycle e. With t = `tree_stages`:
     e            addresses stand at `inp` and `wgt`
     e+2          their data; from here ALU's operand (inp or imm) is delayed
     e+3, e+4     factors, products
-    e+4+t        sums of B products
     e+1+t        the address stands at `aux`
     e+2+t = k    that of the element stands at `acc`; in k-1 that of ALU's operand acc
     k+1          data of `aux`; whatever does not come from `acc` or the array is chosen
-    k+2          data of `acc`
+    k+2          data of `acc`, sums of B products
     k+3          both operands, chosen
     k+4          their sum or difference, their product, the operand shifted by whole bytes
     k+5          the result, at `acc`'s write port; tokens are given
@@ -21,8 +20,9 @@ from __future__ import annotations
 
 from tracedsl.hw.fpga.config import RESULT, REUSE, Config
 from tracedsl.hw.fpga.isa import Op, Operand, Start
+from tracedsl.hw.fpga.rtl.lanes import lanes
 from tracedsl.hw.fpga.rtl.memories import fifo
-from tracedsl.hw.fpga.rtl.verilog import Record, log2, module, part_of, vector
+from tracedsl.hw.fpga.rtl.verilog import Record, module, part_of, vector
 from tracedsl.hw.fpga.rtl.words import RECORDS
 
 WALKS = ("acc", "inp", "wgt", "aux")
@@ -73,7 +73,7 @@ def compute(config: Config) -> list[str]:
         end
         {_pipeline_text()}
         """)
-    return [queue_text, *loops(), *lane(config), pipeline(config), text]
+    return [queue_text, *loops(), *lanes(config), pipeline(config), text]
 
 
 def _immediate() -> str:
@@ -195,91 +195,6 @@ def loops() -> list[str]:
         end
         """)
     return [walker, text]
-
-
-def lane(config: Config) -> list[str]:
-    """The modules `lane`, one row of the array, and `alu`, one lane of what comes behind it."""
-    block, levels, stages = config.block, log2(config.block), config.tree_stages
-    tree, parts = [], [f"products[{16 * at} +: 16]" for at in range(block)]
-    width = 16
-    for stage in range(1, stages + 1):
-        for level in range((stage - 1) * levels // stages, stage * levels // stages):
-            held = level + 1 == stage * levels // stages
-            sums = []
-            for at in range(0, len(parts), 2):
-                name = f"sum{level}_{at // 2}"
-                a, b = (f"{{{_sign(part, width)}, {part}}}" for part in parts[at:at + 2])
-                tree.append(f"{'reg' if held else 'wire'} [{width}:0] {name}{';' if held else f' = {a} + {b};'}")
-                if held:
-                    tree.append(f"always @(posedge clk) {name} <= {a} + {b};")
-                sums.append(name)
-            parts, width = sums, width + 1
-    row = module(
-        "lane", "A row of the array: B products of int8 and their sum.",
-        [("input", 8 * block, "factors"), ("input", 8 * block, "weights"), ("output", 32, "sum")],
-        f"""
-        reg [{8 * block - 1}:0] weights_held;
-        reg [{16 * block - 1}:0] products;
-        integer j;
-        always @(posedge clk) begin
-            weights_held <= weights;
-            for (j = 0; j < {block}; j = j + 1)
-                products[16 * j +: 16] <= $signed(factors[8 * j +: 8]) * $signed(weights_held[8 * j +: 8]);
-        end
-        """ + "\n        ".join(tree) + f"""
-        assign sum = {{{{{32 - width}{{{_sign(parts[0], width)}}}}}, {parts[0]}}};
-        """)
-    return [row, _alu()]
-
-
-def _sign(part: str, width: int) -> str:
-    """The top bit of a part that is `width` bits wide."""
-    if part.startswith("products["):
-        return f"products[{int(part[len('products['):].split(' ')[0]) + width - 1}]"
-    return f"{part}[{width - 1}]"
-
-
-def _alu() -> str:
-    picks = {op: f"3'd{op.value}" for op in Op}
-    return module(
-        "alu", "A lane behind the array: `a` op `b`, three cycles later. The middle one adds, multiplies and shifts by "
-        "whole bytes; the last one adds the products' halves, shifts by bits, and chooses.",
-        [("input", 3, "op"), ("input", 32, "a"), ("input", 32, "b"), ("output", 32, "result")],
-        f"""
-        reg [31:0] left, right, left_1, right_1, coarse, found;
-        reg signed [32:0] low;
-        reg [15:0] high;
-        reg [2:0] what, what_1, fine;
-        reg [32:0] sum;
-        assign result = found;
-        wire signed [16:0] left_low = {{1'b0, left[15:0]}};
-        wire signed [15:0] right_low = right[15:0];
-        wire minus = what != {picks[Op.ADD]};
-        wire less = sum[32];
-        wire take_right = what_1 == {picks[Op.MOV]} || less == (what_1 == {picks[Op.MAX]});
-        wire [31:0] product = {{low[31:16] + high, low[15:0]}};
-        wire signed [31:0] coarse_now = coarse;
-        wire unused_sign = low[32];
-        always @(posedge clk) begin
-            left <= a;
-            right <= b;
-            what <= op;
-
-            sum <= {{left[31], left}} + ({{right[31], right}} ^ {{33{{minus}}}}) + {{32'd0, minus}};
-            low <= left_low * right_low;
-            high <= left[31:16] * right[15:0];
-            coarse <= $signed(left) >>> {{right[4:3], 3'd0}};
-            fine <= right[2:0];
-            {{left_1, right_1, what_1}} <= {{left, right, what}};
-
-            case (what_1)
-                {picks[Op.ADD]}, {picks[Op.SUB]}: found <= sum[31:0];
-                {picks[Op.MUL]}: found <= product;
-                {picks[Op.SHR]}: found <= coarse_now >>> fine;
-                default: found <= take_right ? right_1 : left_1;
-            endcase
-        end
-        """)
 
 
 def pipeline(config: Config) -> str:

@@ -20,10 +20,10 @@ from tracedsl.cache import Store
 from tracedsl.hw.fpga import functional, rtl, simulate, tools
 from tracedsl.hw.fpga.config import CHUNK, WORD_BYTES, Config, Dram, FpgaError
 from tracedsl.hw.fpga.encoding import encode
-from tracedsl.hw.fpga.isa import Alu, Finish, Load, Op, Target, Walk
+from tracedsl.hw.fpga.isa import Alu, Finish, Load, Op, Target, Unit, Walk
 from tracedsl.hw.fpga.rtl.top import text, write
 from tracedsl.hw.fpga.simulate import Simulator
-from tracedsl.hw.fpga.timing import timeline
+from tracedsl.hw.fpga.timing import events, timeline
 
 SMALL = Config(inp_depth=64, wgt_depth=16, acc_depth=64, aux_depth=32)
 CONFIGS = {
@@ -160,3 +160,18 @@ def test_the_timing_model_ends_and_more_latency_takes_no_less(seed: int, length:
     assert fast < slow
     scratch = np.zeros(VECTORS * SMALL.block, np.uint8)
     functional.run(program, SMALL, scratch)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 30))
+def test_each_instruction_has_its_event(seed: int, length: int) -> None:
+    program = random_program(SMALL, seed, length)
+    times = timeline(program, SMALL)
+    found = events(program, times)
+    assert sorted(event.number for event in found) == list(range(len(program) - 1))
+    for event in found:
+        instruction = program[event.number]
+        assert not isinstance(instruction, Finish) and event.unit is instruction.unit
+        assert 0 < event.start < event.end < times.cycles
+    for unit in Unit:
+        mine = [event for event in found if event.unit is unit]
+        assert [event.number for event in mine] == sorted(event.number for event in mine)

@@ -1,0 +1,95 @@
+"""The lanes: a row of the array, and what comes behind it.
+
+What holds here: both take a step a cycle and know nothing of steps; when their operands stand is `pipeline`'s business.
+"""
+
+from __future__ import annotations
+
+from tracedsl.hw.fpga.config import Config
+from tracedsl.hw.fpga.isa import Op
+from tracedsl.hw.fpga.rtl.verilog import log2, module
+
+
+def lanes(config: Config) -> list[str]:
+    """The modules `lane`, one row of the array, and `alu`, one lane of what comes behind it."""
+    block, levels, stages = config.block, log2(config.block), config.tree_stages
+    tree, parts = [], [f"products[{16 * at} +: 16]" for at in range(block)]
+    width = 16
+    for stage in range(1, stages + 1):
+        for level in range((stage - 1) * levels // stages, stage * levels // stages):
+            held = level + 1 == stage * levels // stages
+            sums = []
+            for at in range(0, len(parts), 2):
+                name = f"sum{level}_{at // 2}"
+                a, b = (f"{{{_sign(part, width)}, {part}}}" for part in parts[at:at + 2])
+                tree.append(f"{'reg' if held else 'wire'} [{width}:0] {name}{';' if held else f' = {a} + {b};'}")
+                if held:
+                    tree.append(f"always @(posedge clk) {name} <= {a} + {b};")
+                sums.append(name)
+            parts, width = sums, width + 1
+    row = module(
+        "lane", "A row of the array: B products of int8 and their sum.",
+        [("input", 8 * block, "factors"), ("input", 8 * block, "weights"), ("output", 32, "sum")],
+        f"""
+        reg [{8 * block - 1}:0] weights_held;
+        reg [{16 * block - 1}:0] products;
+        integer j;
+        always @(posedge clk) begin
+            weights_held <= weights;
+            for (j = 0; j < {block}; j = j + 1)
+                products[16 * j +: 16] <= $signed(factors[8 * j +: 8]) * $signed(weights_held[8 * j +: 8]);
+        end
+        """ + "\n        ".join(tree) + f"""
+        assign sum = {{{{{32 - width}{{{_sign(parts[0], width)}}}}}, {parts[0]}}};
+        """)
+    return [row, _alu()]
+
+
+def _sign(part: str, width: int) -> str:
+    """The top bit of a part that is `width` bits wide."""
+    if part.startswith("products["):
+        return f"products[{int(part[len('products['):].split(' ')[0]) + width - 1}]"
+    return f"{part}[{width - 1}]"
+
+
+def _alu() -> str:
+    picks = {op: f"3'd{op.value}" for op in Op}
+    return module(
+        "alu", "A lane behind the array: `a` op `b`, three cycles later. The middle one adds, multiplies and shifts by "
+        "whole bytes; the last one adds the products' halves, shifts by bits, and chooses.",
+        [("input", 3, "op"), ("input", 32, "a"), ("input", 32, "b"), ("output", 32, "result")],
+        f"""
+        reg [31:0] left, right, left_1, right_1, coarse, found;
+        reg signed [32:0] low;
+        reg [15:0] high;
+        reg [2:0] what, what_1, fine;
+        reg [32:0] sum;
+        assign result = found;
+        wire signed [16:0] left_low = {{1'b0, left[15:0]}};
+        wire signed [15:0] right_low = right[15:0];
+        wire minus = what != {picks[Op.ADD]};
+        wire less = sum[32];
+        wire take_right = what_1 == {picks[Op.MOV]} || less == (what_1 == {picks[Op.MAX]});
+        wire [31:0] product = {{low[31:16] + high, low[15:0]}};
+        wire signed [31:0] coarse_now = coarse;
+        wire unused_sign = low[32];
+        always @(posedge clk) begin
+            left <= a;
+            right <= b;
+            what <= op;
+
+            sum <= {{left[31], left}} + ({{right[31], right}} ^ {{33{{minus}}}}) + {{32'd0, minus}};
+            low <= left_low * right_low;
+            high <= left[31:16] * right[15:0];
+            coarse <= $signed(left) >>> {{right[4:3], 3'd0}};
+            fine <= right[2:0];
+            {{left_1, right_1, what_1}} <= {{left, right, what}};
+
+            case (what_1)
+                {picks[Op.ADD]}, {picks[Op.SUB]}: found <= sum[31:0];
+                {picks[Op.MUL]}: found <= product;
+                {picks[Op.SHR]}: found <= coarse_now >>> fine;
+                default: found <= take_right ? right_1 : left_1;
+            endcase
+        end
+        """)
