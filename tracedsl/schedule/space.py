@@ -16,6 +16,7 @@ from tracedsl.schedule.contraction import TileChoice, default_tile, is_tiled, re
 from tracedsl.schedule.convolution import is_window, window_from_point, window_space
 from tracedsl.schedule.default import Choices, MachineFacts, draft
 from tracedsl.schedule.primitives import Schedule, ScheduleError
+from tracedsl.schedule.stencil import is_stencil, stencil_from_point, stencil_space
 
 Value = int | bool | str
 Space = dict[str, tuple[Value, ...]]
@@ -27,6 +28,8 @@ def schedule_space(task: Task, machine: MachineFacts) -> Space:
     if task.hints or not task.stages:
         return {}
     main = max(task.stages, key=_work)
+    if not task.shared and is_stencil(main):
+        return dict(stencil_space(main, machine))
     if not task.shared and is_window(main):
         return window_space(main, machine)
     if not task.shared and is_tiled(main):
@@ -49,6 +52,9 @@ def schedule_from_point(task: Task, machine: MachineFacts, point: Point) -> Sche
         if name not in known:
             raise ScheduleError("S001", f"the task has no choice {name!r}", hint=nearest(name, known))
     full = {name: point.get(name, values[0]) for name, values in known.items()}
+    if "tall" in known:
+        stencil = stencil_from_point(max(task.stages, key=_work), machine, full)
+        return draft(task, machine, Choices(stencil=stencil)).schedule
     if "width" in known:
         window = window_from_point(max(task.stages, key=_work), machine, full)
         return draft(task, machine, Choices(window=window)).schedule
