@@ -43,6 +43,12 @@ class Meter:
     def seconds(self) -> float:
         return time.monotonic() - self._start
 
+    def share(self) -> float:
+        """How much of the tightest limit is spent, 0 to 1."""
+        spent = {**self.spent, "seconds": self.seconds}
+        shares = [value / limit if (limit := getattr(self.budget, name)) else 1.0 for name, value in spent.items()]
+        return min(1.0, max(shares))
+
     def exhausted(self) -> str:
         """The name of a limit that is reached, or "" while there is room."""
         if self.seconds >= self.budget.seconds:

@@ -14,7 +14,7 @@ from tracedsl.autotune.budget import Budget
 from tracedsl.autotune.measure import Measurement, Measurer
 from tracedsl.autotune.records import Records
 from tracedsl.autotune.space import Point, Space, key
-from tracedsl.autotune.strategies import Strategy
+from tracedsl.autotune.strategies.base import Paced, Strategy
 
 Goal = OneOf["min", "max"]
 
@@ -71,6 +71,8 @@ class Study:
         stopped = ""
         try:
             while not stopped:
+                if isinstance(self.strategy, Paced):
+                    self.strategy.pace(meter.share())
                 points = self.strategy.ask(self.batch)
                 stopped = "" if points else "done"
                 for point in points:

@@ -120,6 +120,7 @@ CODES: dict[str, str] = {
     "K003": "the compiler failed",
     "T001": "search space is empty",
     "T003": "record file is damaged",
+    "T004": "package for tuning is missing",
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from tracedsl.hw.target import Runnable, Target
 from tracedsl.ir.dtypes import BYTES
 from tracedsl.ir.expr import Buffer, Task, task_text
 from tracedsl.ir.loops import LoopProgram
-from tracedsl.schedule import Schedule, default_schedule, lower_task, schedule_from_point, schedule_space
+from tracedsl.schedule import Schedule, ScheduleSpace, default_schedule, lower_task, schedule_from_point, schedule_space
 
 Array = np.ndarray[Any, Any]
 
@@ -50,6 +50,21 @@ def tune_task(task: Task, on: Target, trials: int, store: Store) -> Schedule:
                   records=records, margin=_MARGIN)
     outcome = study.run()
     return measurer.winner(outcome.best)
+
+
+def search_space(found: ScheduleSpace, choices: Mapping[str, Sequence[Any]] | None = None) -> Space:
+    """The schedules of a task as a space that strategies walk: sizes in order, what is refused left out, the default's
+    schedule as the default. `choices` takes some of the space's choices away (the first of each is the default's)."""
+    kept = {name: tuple(values) for name, values in (found.choices if choices is None else choices).items()}
+    parameters = []
+    for name, values in kept.items():
+        when = tuple((other, tuple(v for v in allowed if v in kept[other]))
+                     for other, allowed in found.conditions.get(name, ()) if other in kept)
+        sized = all(type(value) is int for value in values)
+        if all(allowed for _, allowed in when):
+            parameters.append(Parameter(name, tuple(sorted(values)) if sized else values, ordered=sized, when=when))
+    first = {p.name: kept[p.name][0] for p in parameters}
+    return Space(tuple(parameters), lambda point: not found.refusal(point), first)
 
 
 def task_key(task: Task, on: Target) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -15,12 +16,16 @@ from tracedsl.autotune import (
     Budget,
     CoordinateDescent,
     Exhaustive,
+    Genetic,
     Measurement,
+    ModelAnnealing,
+    ModelGuided,
     Outcome,
     Parameter,
     Point,
     RandomSearch,
     Records,
+    SimulatedAnnealing,
     Space,
     Study,
 )
@@ -64,7 +69,32 @@ def test_an_empty_space_says_so() -> None:
         Parameter("b", ())
 
 
-@pytest.mark.parametrize("strategy", [Exhaustive, RandomSearch, CoordinateDescent])
+NESTED = Space((Parameter("pack", (False, True)), Parameter("depth", (0, 1, 2), when=(("pack", (True,)),)),
+                Parameter("order", ("a", "b"), when=(("depth", (1, 2)),))),
+               default={"pack": False, "depth": 2, "order": "b"})
+
+
+def test_parameters_that_do_not_matter_have_their_first_choice() -> None:
+    points = list(NESTED.points())
+    assert len(points) == 1 + 1 + 4 == len({key(NESTED.normal(NESTED._decode(n))) for n in range(len(NESTED))})
+    assert NESTED.default == {"pack": False, "depth": 0, "order": "a"}
+    assert {key(NESTED.sample(Random(n))) for n in range(60)} == set(map(key, points))
+    assert list(NESTED.neighbours(points[0], "order")) == []
+    assert list(NESTED.neighbours({"pack": True, "depth": 1, "order": "b"}, "pack")) == [points[0]]
+
+
+def test_conditions_that_never_hold_say_so() -> None:
+    for when in ((("no", (1,)),), (("a", (3,)),)):
+        with pytest.raises(SpaceError, match="can never matter"):
+            Space((Parameter("a", (1, 2)), Parameter("b", (1, 2), when=when)))
+    with pytest.raises(SpaceError, match="the same name"):
+        Space((Parameter("a", (1, 2)), Parameter("a", (1,))))
+
+
+STRATEGIES = [RandomSearch, CoordinateDescent, Genetic, SimulatedAnnealing, ModelAnnealing, ModelGuided]
+
+
+@pytest.mark.parametrize("strategy", [Exhaustive, *STRATEGIES])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_strategy_finds_the_optimum_and_measures_nothing_twice(strategy: type, seed: int) -> None:
     measure = Counting()
@@ -75,7 +105,7 @@ def test_every_strategy_finds_the_optimum_and_measures_nothing_twice(strategy: t
     assert len(measure.points) == len(set(measure.points))
 
 
-@pytest.mark.parametrize("strategy", [RandomSearch, CoordinateDescent])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_same_seed_asks_the_same(strategy: type) -> None:
     def walk(seed: int) -> list[str]:
         measure = Counting()
@@ -156,7 +186,7 @@ def test_a_tie_keeps_the_earlier_point() -> None:
 
 SEARCH = """
 import sys, time
-from tracedsl.autotune import *
+from tracedsl.autotune import Exhaustive, Measurement, Parameter, Records, Space, Study
 space = Space((Parameter("n", tuple(range(200))),))
 def measure(point):
     time.sleep(0.003)

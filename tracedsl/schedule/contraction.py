@@ -258,6 +258,12 @@ def tile_parallel(stage: Stage, tile: TileChoice) -> int:
     return others + (2 if tile.chunk or not blocks_of(stage, tile) else 1)
 
 
+def operands(stage: Stage) -> tuple[str | None, str | None]:
+    """The operands that may be copied: the one with the vectors, and the rows'."""
+    part = roles(stage)
+    return _panel_of(stage, part), _rows_of(stage, part)
+
+
 def _panel_of(stage: Stage, part: Roles) -> str | None:
     """The operand that runs along the columns and not along the rows, if it is read at one place."""
     return _only_along(stage, part.column, part.row)

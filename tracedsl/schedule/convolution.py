@@ -20,7 +20,7 @@ from tracedsl.ir.dtypes import BYTES
 from tracedsl.ir.expr import Axis, Stage
 from tracedsl.schedule.access import Access, accesses, contiguous, reused, widest
 from tracedsl.schedule.contraction import LATENCY, LOAD_COST, STEP_OVERHEAD, registers_of
-from tracedsl.schedule.primitives import Schedule, ScheduleError
+from tracedsl.schedule.primitives import Schedule
 
 if TYPE_CHECKING:
     from tracedsl.schedule.default import MachineFacts
@@ -46,7 +46,9 @@ class Roles:
 @dataclass(frozen=True)
 class WindowChoice:
     """What the tuner may change: steps of the two innermost row axes and vectors in the tile, elements of a vector,
-    whether a strip of the weights is copied, and steps of the outermost row axis in one chunk of work."""
+    whether a strip of the weights is copied, steps of the outermost row axis in one chunk of work, steps of the longest
+    reduced axis in one block (0: no blocks), and the order of the reduced axes ("": as written; "10": the second one
+    outside)."""
 
     height: int
     width: int
@@ -54,6 +56,8 @@ class WindowChoice:
     lanes: int
     pack: bool
     chunk: int
+    depth: int = 0
+    order: str = ""
 
 
 def roles(stage: Stage) -> Roles | None:
@@ -140,9 +144,14 @@ def apply_window(s: Schedule, stage: Stage, number: int, how: WindowChoice) -> t
     part, level = roles(stage), 1 + number
     assert part is not None
     column, width = part.column.name, part.rows[-1].name
-    reduce = [leaf.name for leaf in s.loops[level] if leaf.reduce]
+    summed = [leaf for leaf in s.loops[level] if leaf.reduce]
+    reduce = [summed[int(n)].name for n in how.order] or [leaf.name for leaf in summed]
     s = s.split(column, how.vectors * how.lanes).split(f"{column}_i", how.lanes, f"{column}_u", f"{column}_v")
     s = s.split(width, how.width)
+    blocks, deepest = [], max(summed, key=lambda leaf: leaf.extent)
+    if 0 < how.depth < deepest.extent:
+        s, blocks = s.split(deepest.name, how.depth), [f"{deepest.name}_o"]
+        reduce = [f"{name}_i" if name == deepest.name else name for name in reduce]
     outer, inner, chunk = [], [f"{width}_i"], ""
     if len(part.rows) > 1:
         down = part.rows[0].name
@@ -156,28 +165,10 @@ def apply_window(s: Schedule, stage: Stage, number: int, how: WindowChoice) -> t
     if not how.pack:
         front = [*(a.name for a in part.others), *([chunk] if chunk else outer[:1]), f"{column}_o"]
         outer = outer if chunk else outer[1:]
-    s = s.reorder(*front, *outer, f"{width}_o", *reduce, *inner, f"{column}_u", f"{column}_v")
+    s = s.reorder(*front, *blocks, *outer, f"{width}_o", *reduce, *inner, f"{column}_u", f"{column}_v")
     for name in (*inner, f"{column}_u"):
         s = s.unroll(name)
     s = s.vectorize(f"{column}_v")
     if how.pack and part.weights is not None:
-        s = s.cache_read(part.weights.buffer.name, front[-1])
+        s = s.cache_read(part.weights.buffer.name, (*front, *blocks)[-1])
     return s, len(front)
-
-
-def window_space(stage: Stage, machine: MachineFacts) -> dict[str, tuple[int | bool | str, ...]]:
-    """The choices for the tuner; the first value of each is the default's."""
-    best = default_window(stage, machine)
-    around = {"height": (1, 2, 3, 4), "width": (1, 2, 4, 5, 6, 7, 8, 10, 12, 14), "vectors": (1, 2, 3, 4),
-              "pack": (False, True), "chunk": (1, 2, 4, 8, 16)}
-    return {name: tuple(dict.fromkeys((getattr(best, name), *values))) for name, values in around.items()}
-
-
-def window_from_point(stage: Stage, machine: MachineFacts, point: dict[str, int | bool | str]) -> WindowChoice:
-    """The choice that a point of `window_space` stands for. Raises `ScheduleError` S006 if it does not fit."""
-    height, width, vectors, chunk = (int(point[name]) for name in ("height", "width", "vectors", "chunk"))
-    if registers_of(height * width, vectors) > machine.vector_registers:
-        raise ScheduleError("S006", f"a tile of {height} x {width} x {vectors} vectors does not fit "
-                            f"{machine.vector_registers} registers", hint="choose a smaller tile")
-    return WindowChoice(height, width, vectors, default_window(stage, machine).lanes, bool(point["pack"]),
-                        -(-chunk // height) * height)

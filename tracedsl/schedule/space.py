@@ -1,98 +1,332 @@
 """The space of schedules of a task, for the tuner: named choices, and the schedule that a point stands for.
 
-What holds here: every choice is a tuple of plain values; the same task gives the same space on the same machine.
-Points that cannot be meant (a tile that does not fit the registers) raise `ScheduleError` before anything is generated.
+What holds here: every choice is a tuple of plain values, the default's first; the same task gives the same space on the
+same machine. A point is refused with a reason, or by `ScheduleError`, before any loop is made. Sizes are divisors and
+near-divisors of the axes: the parts into which so many equal blocks cut them, and usual sizes beside those.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
 
 from tracedsl.diagnostics import nearest
+from tracedsl.ir.dtypes import BYTES
 from tracedsl.ir.expr import Stage, Task
-from tracedsl.schedule.contraction import TileChoice, default_tile, is_tiled, registers_of
-from tracedsl.schedule.convolution import is_window, window_from_point, window_space
+from tracedsl.schedule.access import accesses, widest
+from tracedsl.schedule.contraction import Roles as TileRoles
+from tracedsl.schedule.contraction import TileChoice, default_tile, is_tiled, registers_of, roles
+from tracedsl.schedule.convolution import Roles as WindowRoles
+from tracedsl.schedule.convolution import WindowChoice, default_window, is_window
+from tracedsl.schedule.convolution import roles as window_roles
 from tracedsl.schedule.default import Choices, MachineFacts, draft
-from tracedsl.schedule.primitives import Schedule, ScheduleError
-from tracedsl.schedule.stencil import is_stencil, stencil_from_point, stencil_space
+from tracedsl.schedule.panels import PANEL_BYTES
+from tracedsl.schedule.primitives import Leaf, Schedule, ScheduleError
 
 Value = int | bool | str
 Space = dict[str, tuple[Value, ...]]
 Point = Mapping[str, Any]
+Conditions = Mapping[str, tuple[tuple[str, tuple[Value, ...]], ...]]
+
+_HINT = "choose a smaller tile or block"
+
+
+class Family(Protocol):
+    """One kind of task: its choices, which of them matter when, what is refused, and what a whole point means."""
+
+    def choices(self) -> Space: ...
+
+    def conditions(self, choices: Space) -> Conditions: ...
+
+    def refusal(self, point: Point) -> str: ...
+
+    def meaning(self, point: Point) -> Choices: ...
+
+
+@dataclass(frozen=True, eq=False)
+class ScheduleSpace:
+    """The schedules of one task that may be tried. `conditions`: a choice without effect unless each named other one
+    has one of the given values. Empty where there is nothing to choose: no stages, or the user gave hints."""
+
+    task: Task
+    machine: MachineFacts
+    family: Family
+    choices: Space
+    conditions: Conditions
+
+    @staticmethod
+    def of(task: Task, machine: MachineFacts) -> ScheduleSpace:
+        family = family_of(task, machine)
+        choices = {} if task.hints or not task.stages else family.choices()
+        choices = {name: values for name, values in choices.items() if len(values) > 1}
+        return ScheduleSpace(task, machine, family, choices, family.conditions(choices) if choices else {})
+
+    def whole(self, point: Point) -> dict[str, Value]:
+        """The point with what it leaves out. Raises `ScheduleError` S001 for an unknown choice."""
+        for name in point:
+            if name not in self.choices:
+                raise ScheduleError("S001", f"the task has no choice {name!r}", hint=nearest(name, self.choices))
+        return {name: point.get(name, values[0]) for name, values in self.choices.items()}
+
+    def refusal(self, point: Point) -> str:
+        """Why there is no such schedule; empty if nothing is known against it. Makes no loops."""
+        return self.family.refusal(self.whole(point))
+
+    def schedule(self, point: Point) -> Schedule:
+        """The schedule of a point; choices that it leaves out are the default's. Raises `ScheduleError`: S001 for an
+        unknown choice, S006 for what is refused."""
+        full = self.whole(point)
+        if refused := self.family.refusal(full):
+            raise ScheduleError("S006", refused, hint=_HINT)
+        return draft(self.task, self.machine, self.family.meaning(full)).schedule
 
 
 def schedule_space(task: Task, machine: MachineFacts) -> Space:
     """The choices for a task, by name; the first value of each is the default's. A task with hints has none."""
-    if task.hints or not task.stages:
-        return {}
-    main = max(task.stages, key=_work)
-    if not task.shared and is_stencil(main):
-        return dict(stencil_space(main, machine))
-    if not task.shared and is_window(main):
-        return window_space(main, machine)
-    if not task.shared and is_tiled(main):
-        return _tile_space(main, machine)
-    space: Space = {"parallel_loops": (3, 1, 2)}
-    plain = Choices()
-    if any(stage.combine is None for stage in task.stages):
-        space |= {"unroll": (0, 1, 2, 4, 8), "rows": (plain.rows, 4, 8, 32)}
-    if any(stage.combine is not None for stage in task.stages):
-        space |= {"accumulators": (plain.accumulators, 1, 2, 4, 6, 8), "columns": (plain.columns, 1, 2, 4, 8, 16)}
-    narrow = machine.vector_bytes // 8
-    return {**space, "lanes": tuple(dict.fromkeys((0, narrow, 2 * narrow, 4 * narrow)))}
+    return ScheduleSpace.of(task, machine).choices
 
 
 def schedule_from_point(task: Task, machine: MachineFacts, point: Point) -> Schedule:
-    """The schedule of a point; choices that it leaves out are the default's. Raises `ScheduleError` S001 for an unknown
-    choice, S006 for a tile that is too large for the registers."""
-    known = schedule_space(task, machine)
-    for name in point:
-        if name not in known:
-            raise ScheduleError("S001", f"the task has no choice {name!r}", hint=nearest(name, known))
-    full = {name: point.get(name, values[0]) for name, values in known.items()}
-    if "tall" in known:
-        stencil = stencil_from_point(max(task.stages, key=_work), machine, full)
-        return draft(task, machine, Choices(stencil=stencil)).schedule
-    if "width" in known:
-        window = window_from_point(max(task.stages, key=_work), machine, full)
-        return draft(task, machine, Choices(window=window)).schedule
-    if "height" not in known:
-        return draft(task, machine, Choices(**full)).schedule
-    height, vectors = int(full["height"]), int(full["vectors"])
-    if registers_of(height, vectors) > machine.vector_registers:
-        raise ScheduleError("S006", f"a tile of {height} x {vectors} vectors does not fit "
-                            f"{machine.vector_registers} registers", hint="choose a smaller tile")
-    tile = TileChoice(height, vectors, int(full["lanes"]), bool(full["pack"]), bool(full["pack_rows"]),
-                      int(full.get("depth", 0)), height * int(full["chunk"]), int(full["panels"]),
-                      full["order"] == "rows", int(full.get("group", 1)))
-    return draft(task, machine, Choices(tile=tile, parallel_loops=int(full["parallel_loops"]))).schedule
+    """The schedule of a point, as `ScheduleSpace.schedule`."""
+    return ScheduleSpace.of(task, machine).schedule(point)
 
 
-def _tile_space(stage: Stage, machine: MachineFacts) -> Space:
-    best = default_tile(stage, machine)
-    first_order, second_order = ("rows", "columns") if best.rows_first else ("columns", "rows")
-    depths = (0, *(n for n in (128, 256, 384, 512, 768) if n < max(k.extent for k in stage.reduce)))
-    chunk = best.chunk // best.height
-    space: Space = {
-        "height": _with_first(best.height, (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16)),
-        "vectors": _with_first(best.vectors, (1, 2, 3, 4, 5, 6, 8)),
-        "lanes": _with_first(best.lanes, tuple(n for n in (best.lanes // 2, best.lanes * 2) if n)),
-        "pack": (best.pack, not best.pack),
-        "pack_rows": (best.pack_rows, not best.pack_rows),
-        "depth": _with_first(best.depth, depths),
-        "chunk": _with_first(chunk, (0, 8, 16, 24, 32, 48, 64)),
-        "panels": _with_first(best.panels, (1, 2, 4, 8)),
-        "group": tuple(dict.fromkeys((best.group, 1))),
-        "order": (first_order, second_order),
-        "parallel_loops": (3, 1, 2),
-    }
-    return {name: values for name, values in space.items() if len(values) > 1}
+def family_of(task: Task, machine: MachineFacts) -> Family:
+    """What kind of task this is: that of the stage with the most work."""
+    if task.stages and not task.shared:
+        main = max(task.stages, key=_work)
+        if is_window(main):
+            return Windows(task, main, machine)
+        if is_tiled(main):
+            return Tiles(task, main, machine)
+    return Loops(task, machine)
 
 
-def _with_first(first: int, others: tuple[int, ...]) -> tuple[int, ...]:
-    return (first, *(n for n in others if n != first))
+# -- products -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Tiles:
+    """Contractions: a tile in registers, blocks and chunks around it, copies of operands (see `contraction`)."""
+
+    task: Task
+    stage: Stage
+    machine: MachineFacts
+
+    @cached_property
+    def best(self) -> TileChoice:
+        """The default's choice."""
+        return default_tile(self.stage, self.machine)
+
+    @cached_property
+    def part(self) -> TileRoles:
+        return roles(self.stage)
+
+    @cached_property
+    def native(self) -> int:
+        """Elements of one vector register."""
+        return max(1, self.machine.vector_bytes // widest(self.stage))
+
+    @cached_property
+    def load_bytes(self) -> int:
+        return max(BYTES[load.buffer.dtype] for load in accesses(self.stage, finish=False))
+
+    def choices(self) -> Space:
+        best, part = self.best, self.part
+        deepest = max(k.extent for k in self.stage.reduce)
+        tiles = -(-part.row.extent // best.height)
+        if part.along is not None:
+            return {"height": _sizes(best.height, range(1, 9), part.row.extent),
+                    "vectors": _sizes(best.vectors, range(1, 9), part.column.extent),
+                    "lanes": _sizes(best.lanes, (best.lanes // 2, best.lanes * 2), part.along.extent),
+                    "parallel_loops": (3, 1, 2)}
+        orders = ("rows", "columns") if best.rows_first else ("columns", "rows")
+        return {
+            "height": _sizes(best.height, range(1, 17), part.row.extent),
+            "vectors": _sizes(best.vectors, range(1, 9), -(-part.column.extent // best.lanes)),
+            "lanes": _sizes(best.lanes, (best.lanes // 2, best.lanes * 2), part.column.extent),
+            "pack": (best.pack, not best.pack),
+            "pack_rows": (best.pack_rows, not best.pack_rows),
+            "depth": _sizes(best.depth, (0, *_parts(deepest, 8, 16), 128, 256, 384, 512, 768), deepest - 1),
+            "chunk": _sizes(best.chunk // best.height, (0, *_parts(tiles, 8, 1), 2, 4, 8, 16, 24, 32, 48, 64), tiles),
+            "panels": (best.panels, *(n for n in (1, 2, 4, 8) if n != best.panels)),
+            "group": tuple(dict.fromkeys((best.group, 1))),
+            "order": orders,
+            "parallel_loops": (3, 1, 2),
+        }
+
+    def conditions(self, choices: Space) -> Conditions:
+        columns = ("order", ("columns",))
+        blocked = ("depth", tuple(v for v in choices.get("depth", ()) if v))
+        return {"pack": (columns,), "panels": (columns, blocked), "group": (("pack", (True,)),)} \
+            if "order" in choices and blocked[1] else {}
+
+    def refusal(self, point: Point) -> str:
+        tile = self.tile(point)
+        vectors = tile.vectors * max(1, tile.lanes // self.native)
+        if registers_of(tile.height, vectors) > self.machine.vector_registers:
+            return (f"a tile of {tile.height} x {tile.vectors} vectors does not fit "
+                    f"{self.machine.vector_registers} registers")
+        sums = math.prod(k.extent for k in self.stage.reduce)
+        deepest = max(k.extent for k in self.stage.reduce)
+        block = sums // deepest * min(tile.depth or deepest, deepest)
+        copies, rows = [], self.part.row.extent
+        if tile.pack and not tile.rows_first:
+            copies.append(block * tile.vectors * tile.lanes * self.load_bytes)
+        if tile.pack_rows and (tile.chunk or tile.depth):
+            copies.append(block * min(tile.chunk or rows, rows) * self.load_bytes)
+        return _too_large(copies)
+
+    def meaning(self, point: Point) -> Choices:
+        return Choices(tile=self.tile(point), parallel_loops=int(point.get("parallel_loops", 3)))
+
+    def tile(self, point: Point) -> TileChoice:
+        """The choice that a point means."""
+        best = self.best
+        height = int(point.get("height", best.height))
+        chunk = height * int(point["chunk"]) if "chunk" in point else best.chunk
+        order = point.get("order", "rows" if best.rows_first else "columns")
+        return replace(best, height=height, chunk=chunk, rows_first=order == "rows", **{
+            name: type(getattr(best, name))(point[name])
+            for name in ("vectors", "lanes", "pack", "pack_rows", "depth", "panels", "group") if name in point})
+
+
+# -- convolutions -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Convolutions: a tile of rows and vectors in registers, a strip of the weights (see `convolution`)."""
+
+    task: Task
+    stage: Stage
+    machine: MachineFacts
+
+    @cached_property
+    def best(self) -> WindowChoice:
+        """The default's choice."""
+        return default_window(self.stage, self.machine)
+
+    @cached_property
+    def part(self) -> WindowRoles:
+        part = window_roles(self.stage)
+        assert part is not None
+        return part
+
+    @cached_property
+    def summed(self) -> tuple[Leaf, ...]:
+        """The reduced axes as the default schedule has them: some are fused."""
+        leaves = draft(self.task, self.machine).schedule.leaves(self.task.stages.index(self.stage))
+        return tuple(leaf for leaf in leaves if leaf.reduce)
+
+    @cached_property
+    def native(self) -> int:
+        return max(1, self.machine.vector_bytes // widest(self.stage))
+
+    def choices(self) -> Space:
+        best, part, summed = self.best, self.part, self.summed
+        across = part.rows[-1].extent
+        down = part.rows[0].extent if len(part.rows) > 1 else 1
+        deepest = max(leaf.extent for leaf in summed)
+        orders = ["".join(map(str, order)) for order in _rotations(len(summed))]
+        return {
+            "height": _sizes(best.height, range(1, 5), down),
+            "width": _sizes(best.width, (*range(1, 9), 10, 12, *_parts(across, 4, 1)), min(across, 28)),
+            "vectors": _sizes(best.vectors, range(1, 5), -(-part.column.extent // best.lanes)),
+            "lanes": _sizes(best.lanes, (best.lanes // 2,), part.column.extent),
+            "pack": (best.pack, not best.pack) if part.weights is not None else (best.pack,),
+            "chunk": _sizes(best.chunk, (1, 2, 4, 8, 16, *_parts(down, 4, 1)), down),
+            "depth": _sizes(best.depth, (0, *_parts(deepest, 6, 8), 32, 64, 128, 256), deepest - 1)
+            if deepest >= 32 else (0,),
+            "order": ("", *orders[1:]),
+            "parallel_loops": (3, 1, 2),
+        }
+
+    def conditions(self, choices: Space) -> Conditions:
+        return {}
+
+    def refusal(self, point: Point) -> str:
+        how = self.window(point)
+        vectors = how.vectors * max(1, how.lanes // self.native)
+        if registers_of(how.height * how.width, vectors) > self.machine.vector_registers:
+            return (f"a tile of {how.height} x {how.width} x {how.vectors} vectors does not fit "
+                    f"{self.machine.vector_registers} registers")
+        if not how.pack:
+            return ""
+        deepest = max(leaf.extent for leaf in self.summed)
+        sums = math.prod(k.extent for k in self.stage.reduce) // deepest * min(how.depth or deepest, deepest)
+        return _too_large([sums * how.vectors * how.lanes * BYTES[self.stage.value.dtype]])
+
+    def meaning(self, point: Point) -> Choices:
+        return Choices(window=self.window(point), parallel_loops=int(point.get("parallel_loops", 3)))
+
+    def window(self, point: Point) -> WindowChoice:
+        """The choice that a point means."""
+        best = self.best
+        height = int(point.get("height", best.height))
+        chunk = -(-int(point.get("chunk", best.chunk)) // height) * height
+        return replace(best, height=height, chunk=chunk, **{
+            name: type(getattr(best, name))(point[name])
+            for name in ("width", "vectors", "lanes", "pack", "depth", "order") if name in point})
+
+
+# -- everything else ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Loops:
+    """Element-wise loops, sums along and across rows, and what works row by row."""
+
+    task: Task
+    machine: MachineFacts
+
+    def choices(self) -> Space:
+        plain = Choices()
+        space: Space = {"parallel_loops": (plain.parallel_loops, 1, 2)}
+        if any(stage.combine is None for stage in self.task.stages):
+            space |= {"unroll": (plain.unroll, 1, 2, 4, 8), "rows": (plain.rows, 4, 8, 32)}
+        if any(stage.combine is not None for stage in self.task.stages):
+            space |= {"accumulators": (plain.accumulators, 1, 2, 4, 6, 8),
+                      "columns": (plain.columns, 1, 2, 4, 8, 16)}
+        narrow = self.machine.vector_bytes // 8
+        return {**space, "lanes": tuple(dict.fromkeys((plain.lanes, narrow, 2 * narrow, 4 * narrow)))}
+
+    def conditions(self, choices: Space) -> Conditions:
+        return {}
+
+    def refusal(self, point: Point) -> str:
+        return ""
+
+    def meaning(self, point: Point) -> Choices:
+        return replace(Choices(), **{name: int(value) for name, value in point.items()})
+
+
+# -- sizes --------------------------------------------------------------------------------------------------------
+
+
+def _parts(extent: int, most: int, step: int) -> list[int]:
+    """The sizes of 2, 3, ..., `most` about equal parts of an extent, each a multiple of `step`."""
+    return [-(-extent // (parts * step)) * step for parts in range(2, most + 1) if extent >= parts * step]
+
+
+def _sizes(first: int, others: Iterable[int], limit: int) -> tuple[int, ...]:
+    """The default's size, then the others that make sense, in order."""
+    return (first, *sorted({n for n in others if 0 <= n <= limit and n != first}))
+
+
+def _rotations(count: int) -> list[tuple[int, ...]]:
+    """Orders of a few loops: as written, each one brought to the front, and all turned round."""
+    plain = tuple(range(count))
+    orders = [(n, *(m for m in plain if m != n)) for n in plain] + [plain[::-1]]
+    return list(dict.fromkeys(orders))
+
+
+def _too_large(copies: Iterable[int]) -> str:
+    taken = max(copies, default=0)
+    return f"a local copy would take {taken} bytes; {PANEL_BYTES} is the limit" if taken > PANEL_BYTES else ""
 
 
 def _work(stage: Stage) -> int:

@@ -1,0 +1,1 @@
+"""Benchmarks of the tuner: tables of measured schedules, and searches replayed on them."""
