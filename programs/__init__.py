@@ -92,15 +92,26 @@ if TYPE_CHECKING:
     from tracedsl.programs.streaming import StreamListener as StreamListener
     from tracedsl.programs.streaming import StreamResponse as StreamResponse
     from tracedsl.programs.streaming import streamify as streamify
+    from tracedsl.programs.teleprompters.auto import Auto as Auto
     from tracedsl.programs.teleprompters.base import Teleprompter as Teleprompter
+    from tracedsl.programs.teleprompters.better_together import BetterTogether as BetterTogether
     from tracedsl.programs.teleprompters.bootstrap import BootstrapFewShot as BootstrapFewShot
+    from tracedsl.programs.teleprompters.copro import COPRO as COPRO
     from tracedsl.programs.teleprompters.ensemble import Ensemble as Ensemble
+    from tracedsl.programs.teleprompters.estimate import estimate_compilation as estimate_compilation
+    from tracedsl.programs.teleprompters.finetune import BootstrapFinetune as BootstrapFinetune
+    from tracedsl.programs.teleprompters.gepa import GEPA as GEPA
+    from tracedsl.programs.teleprompters.infer_rules import InferRules as InferRules
     from tracedsl.programs.teleprompters.knn_few_shot import KNNFewShot as KNNFewShot
     from tracedsl.programs.teleprompters.labeled import LabeledFewShot as LabeledFewShot
+    from tracedsl.programs.teleprompters.mipro import MIPROv2 as MIPROv2
     from tracedsl.programs.teleprompters.random_search import (
         BootstrapFewShotWithRandomSearch as BootstrapFewShotWithRandomSearch,
     )
-    from tracedsl.programs.teleprompters.random_search import BootstrapRS as BootstrapRS
+    from tracedsl.programs.teleprompters.random_search import (
+        BootstrapFewShotWithRandomSearch as BootstrapRS,  # noqa: F401 - the short name that DSPy has
+    )
+    from tracedsl.programs.teleprompters.simba import SIMBA as SIMBA
     from tracedsl.programs.tools.calls import ToolCallResults as ToolCallResults
     from tracedsl.programs.tools.calls import ToolCalls as ToolCalls
     from tracedsl.programs.tools.tool import Tool as Tool
@@ -157,11 +168,21 @@ else:
         "signature": "Signature ensure_signature",
         "streaming": "StatusMessage StatusMessageProvider StreamListener StreamResponse streamify",
         "teleprompters.base": "Teleprompter",
+        "teleprompters.auto": "Auto",
+        "teleprompters.better_together": "BetterTogether",
+        "teleprompters.copro": "COPRO",
+        "teleprompters.estimate": "estimate_compilation",
+        "teleprompters.finetune": "BootstrapFinetune",
+        "teleprompters.gepa": "GEPA",
+        "teleprompters.infer_rules": "InferRules",
+        "teleprompters.mipro": "MIPROv2",
+        "teleprompters.simba": "SIMBA",
         "teleprompters.bootstrap": "BootstrapFewShot",
         "teleprompters.ensemble": "Ensemble",
         "teleprompters.knn_few_shot": "KNNFewShot",
         "teleprompters.labeled": "LabeledFewShot",
-        "teleprompters.random_search": "BootstrapFewShotWithRandomSearch BootstrapRS",
+        "teleprompters.random_search": "BootstrapFewShotWithRandomSearch "
+                                       "BootstrapRS=BootstrapFewShotWithRandomSearch",
         "tools.calls": "ToolCallResults ToolCalls",
         "tools.tool": "Tool",
     })

@@ -89,6 +89,8 @@ CODES: dict[str, str] = {
     "P106": "cached program does not fit",
     "P107": "compilation of a program was interrupted",
     "P108": "budget is too small to compile with",
+    "P109": "package for a teleprompter is missing",
+    "P110": "training data was written and no model was trained",
     "P020": "image, sound or file cannot be made",
     "P021": "no adapter could be scored",
     "H021": "array does not fit the compiled code",

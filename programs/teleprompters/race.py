@@ -111,7 +111,8 @@ class Contest(Generic[P]):
                 break
         best = self._rank(alive)[0]
         for entry in alive:
-            entry.fate = entry.fate or ("best" if entry is best else "lower score")
+            entry.fate = "lower score"
+        best.fate = "best"
         return best
 
     def challenge(self, entry: Entry[P], incumbent: Entry[P] | None, upto: int, first: int = SMALLEST_RUNG) -> bool:

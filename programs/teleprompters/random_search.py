@@ -111,6 +111,3 @@ class BootstrapFewShotWithRandomSearch(Searching):
         found = boot.collect(order, wanted)
         boot.check()
         return boot.demonstrations(bare, found, self.max_labeled_demos, order)
-
-
-BootstrapRS = BootstrapFewShotWithRandomSearch

@@ -239,8 +239,8 @@ def _is_plain(cell: Any) -> bool:
 def _source(thing: Callable[..., Any]) -> str:
     """The text of a class or function; its byte code where there is no text; its settings if it is an object."""
     if not hasattr(thing, "__code__") and not isinstance(thing, type):
-        plain = type(thing).__repr__ == object.__repr__     # it would tell the address, another one each time
-        return f"{_source(type(thing))} {'' if plain else repr(thing)}"
+        shown = repr(thing)
+        return f"{_source(type(thing))} {'' if ' at 0x' in shown else shown}"     # an address is no setting
     try:
         return inspect.getsource(thing)
     except (OSError, TypeError):

@@ -46,6 +46,9 @@ class Searching(Configured):
             warn("P108", f"{type(self).__name__} changed nothing: its budget ({stopped}) is too small", stacklevel=3,
                  why=f"it was spent before a candidate was scored: {session.spent['trials']:.0f} metric calls",
                  hint="allow more, or give fewer examples")
+        for entry in contest.entries:
+            if entry.fate in ("", "best"):
+                entry.fate = "best" if entry is best else "lower score" if entry.runs else "not scored"
         program = contest.student.deepcopy() if best is None else best.program
         counts = {name: len(p.demos) for name, p in program.named_predictors()}
         return finish(program, CompileReport(
