@@ -17,8 +17,13 @@ from tracedsl.ir.intrinsics import DotIntrinsic
 if TYPE_CHECKING:
     from tracedsl.ir.loops import LoopProgram
 
-# name -> module and class; a target further away costs nothing until it is named
-_TARGETS = {"cpu": ("tracedsl.hw.cpu.target", "Cpu"), "numba": ("tracedsl.hw.numba.target", "Numba")}
+# name -> module, class, what the class is called with; a target further away costs nothing until it is named
+_TARGETS: dict[str, tuple[str, ...]] = {
+    "cpu": ("tracedsl.hw.cpu.target", "Cpu"),
+    "numba": ("tracedsl.hw.numba.target", "Numba"),
+    **{name: ("tracedsl.hw.cross.target", "Cross", name)
+       for name in ("aarch64", "aarch64-sve", "riscv64", "riscv64-rvv", "wasm32")},
+}
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,11 @@ class Target(Protocol):
     def name(self) -> str: ...
 
     @property
+    def about(self) -> str:
+        """What it is, in one line for people."""
+        ...
+
+    @property
     def description(self) -> Description: ...
 
     def fingerprint(self) -> str:
@@ -112,6 +122,11 @@ class Target(Protocol):
 
     def text(self, what: str, program: LoopProgram) -> str:
         """A readable form of the code: "llvm" or "asm"."""
+        ...
+
+    def missing(self) -> tuple[tuple[str, str], ...]:
+        """What this machine lacks to compile for the target and to run what was compiled, each with the line that
+        installs it."""
         ...
 
     def load(self, blobs: Mapping[str, bytes], meta: Mapping[str, Any]) -> Runnable:
@@ -131,8 +146,13 @@ def names() -> list[str]:
     return sorted(_TARGETS)
 
 
+def missing(name: str) -> tuple[tuple[str, str], ...]:
+    """What this machine lacks for a target, each with the line that installs it. Raises TracedslError (H003)."""
+    return target(name).missing()
+
+
 @cache
 def _load(name: str) -> Target:
-    module, attribute = _TARGETS[name]
-    made: Target = getattr(import_module(module), attribute)()
+    module, attribute, *given = _TARGETS[name]
+    made: Target = getattr(import_module(module), attribute)(*given)
     return made

@@ -75,6 +75,26 @@ def doctor(as_json: bool) -> None:
     sys.exit(1 if any(f.state == "broken" for f in findings) else 0)
 
 
+@main.command()
+@_json
+def targets(as_json: bool) -> None:
+    """What kernels can be compiled for, and what this machine lacks for it."""
+    from tracedsl.hw.target import names, target
+
+    found = [(name, target(name)) for name in names()]
+    rows: list[dict[str, Any]] = [{"target": name, "about": made.about, "missing": dict(made.missing())}
+                                  for name, made in found]
+
+    def text() -> str:
+        lines = []
+        for row in rows:
+            lines.append(f"{'missing' if row['missing'] else 'ok':<8} {row['target']:<12} {row['about']}")
+            lines += [f"{'':<21} {tool} -> {line}" for tool, line in row["missing"].items()]
+        return "\n".join(lines)
+
+    _print(rows, as_json, text)
+
+
 @main.group(cls=_Group)
 def model() -> None:
     """The embedded language models."""

@@ -101,6 +101,8 @@ CODES: dict[str, str] = {
     "H061": "instruction stream is damaged",
     "H062": "instruction does not fit the hardware",
     "H063": "tokens of a program do not add up",
+    "H070": "tool for this target is missing",
+    "H071": "code of another machine did not end well",
     "H064": "instructions of a program race",
     "H065": "hardware tool is missing",
     "H066": "hardware tool failed",

@@ -62,7 +62,7 @@ def emit_program(program: LoopProgram, machine: Machine, *, contract: bool = Tru
 
     Raises TracedslError (H020) if the program is not well formed.
     """
-    module = ModuleEmitter(program.name, machine.feature_names(), machine.function_attributes())
+    module = ModuleEmitter(program.name, machine.feature_names(), machine.function_attributes(), machine.lacks)
     buffers = (*program.params, *program.results, *program.temps)
     slots = {buffer.name: slot for slot, buffer in reversed(list(enumerate(buffers)))}
     calls: list[tuple[Nest, Piece]] = []

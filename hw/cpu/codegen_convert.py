@@ -10,6 +10,7 @@ from __future__ import annotations
 from tracedsl.hw.cpu.codegen_scalar import value_type
 from tracedsl.hw.cpu.emitter import FunctionEmitter, Value, constant
 from tracedsl.hw.cpu.irtypes import BITS, like
+from tracedsl.hw.cpu.soft import from_half, to_half
 from tracedsl.ir.dtypes import BYTES, is_float, is_integer, is_signed
 
 
@@ -33,7 +34,7 @@ def convert(f: FunctionEmitter, value: Value, source: str, target: str) -> Value
 
 def _to_bool(f: FunctionEmitter, value: Value, source: str) -> Value:
     if is_float(source):
-        wide = f.fpext(value, "float") if source == "float16" else value
+        wide = from_half(f, value) if source == "float16" else value
         return f.fcmp("une", wide, constant(wide.type, 0))
     return f.icmp("ne", value, constant(value.type, 0))
 
@@ -48,14 +49,16 @@ def _resize(f: FunctionEmitter, value: Value, source: str, target: str) -> Value
 def _int_to_float(f: FunctionEmitter, value: Value, source: str, target: str) -> Value:
     to = "float" if target == "float16" else value_type(target)
     result = f.sitofp(value, to) if is_signed(source) else f.uitofp(value, to)
-    return f.fptrunc(result, "half") if target == "float16" else result
+    return to_half(f, result) if target == "float16" else result
 
 
 def _float_to_float(f: FunctionEmitter, value: Value, source: str, target: str) -> Value:
     if source == "float64" and target == "float16":
-        return f.fptrunc(_round_to_odd(f, value), "half")
+        return to_half(f, _round_to_odd(f, value))
     if source == "float16":
-        return f.fpext(f.fpext(value, "float"), value_type(target))
+        return f.fpext(from_half(f, value), value_type(target))
+    if target == "float16":
+        return to_half(f, value)
     to = value_type(target)
     return f.fptrunc(value, to) if BYTES[target] < BYTES[source] else f.fpext(value, to)
 
@@ -75,7 +78,7 @@ def _round_to_odd(f: FunctionEmitter, value: Value) -> Value:
 
 def _float_to_int(f: FunctionEmitter, value: Value, source: str, target: str) -> Value:
     if source == "float16":
-        value = f.fpext(value, "float")
+        value = from_half(f, value)
     if target == "uint64":
         return _float_to_uint64(f, value)
     middle = "i64" if target in ("int64", "uint32") else "i32"

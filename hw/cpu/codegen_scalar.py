@@ -20,6 +20,7 @@ from tracedsl.hw.cpu import math
 from tracedsl.hw.cpu.codegen_error import malformed
 from tracedsl.hw.cpu.emitter import FunctionEmitter, Value, constant
 from tracedsl.hw.cpu.irtypes import BITS, OF_DTYPE, element, lanes, like
+from tracedsl.hw.cpu.soft import from_half, to_half
 from tracedsl.ir.dtypes import is_float, is_signed, is_unsigned
 from tracedsl.ir.expr import SCALAR_OPS
 
@@ -39,8 +40,8 @@ def scalar(f: FunctionEmitter, op: str, dtype: str, args: Sequence[Value]) -> Va
     if op == "select":
         return f.select(*args)
     if dtype == "float16":
-        result = scalar(f, op, "float32", [f.fpext(a, "float") for a in args])
-        return result if SCALAR_OPS[op][1] == "bool" else f.fptrunc(result, "half")
+        result = scalar(f, op, "float32", [from_half(f, a) for a in args])
+        return result if SCALAR_OPS[op][1] == "bool" else to_half(f, result)
     if is_float(dtype) and op in _FUNCTIONS:
         return math.emit(f, op, tuple(args))
     rule = _rules(dtype).get(op)

@@ -81,10 +81,12 @@ class Tensorizer:
     def emit(self, match: Match, sums: Value) -> Value:
         """The sums after the instruction."""
         a, b = (self._vector(operand, match) for operand in match.operands)
-        name, types = match.row.llvm, (sums.type,) * 3
-        self._f.module.declare(name, sums.type, types)
-        return self._places.place(lambda *args: self._f.call(name, sums.type, args), sums, a, b,
-                                  level=self._places.depth)
+        row, f = match.row, self._f
+        wide = vec("i8", 4 * row.dot.lanes) if row.bytes else sums.type
+        f.module.declare(row.llvm, sums.type, (sums.type, wide, wide))
+        if row.bytes:
+            a, b = (self._places.once(("bytes", v.name), lambda v: f.bitcast(v, wide), v) for v in (a, b))
+        return self._places.place(lambda *args: f.call(row.llvm, sums.type, args), sums, a, b, level=self._places.depth)
 
     def _vector(self, operand: Operand, match: Match) -> Value:
         """The operand as a vector of i32, one group of elements each."""

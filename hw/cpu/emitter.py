@@ -280,11 +280,14 @@ class ModuleEmitter:
     """A module under construction: functions, declarations, globals, attribute groups, metadata.
 
     `features` are what the CPU has beyond its base, in LLVM's words ("avx512f"); intrinsics of its own may be used
-    where they are among them. `attributes` are what every function that holds vectors wants.
+    where they are among them. `attributes` are what every function that holds vectors wants. `lacks` is what the CPU
+    does not do though most do (`soft`).
     """
 
-    def __init__(self, name: str, features: Iterable[str] = (), attributes: str = "nounwind") -> None:
+    def __init__(self, name: str, features: Iterable[str] = (), attributes: str = "nounwind",
+                 lacks: Iterable[str] = ()) -> None:
         self.name = name
+        self.lacks = frozenset(lacks)
         self.features = frozenset(features)
         self.attributes = attributes
         self._functions: dict[str, FunctionEmitter] = {}

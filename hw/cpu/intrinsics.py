@@ -13,11 +13,13 @@ from tracedsl.ir.intrinsics import DotIntrinsic
 
 @dataclass(frozen=True)
 class Row:
-    """`llvm`: called with the sums, the operand of the first dtype and that of the second, all as vectors of i32."""
+    """`llvm`: called with the sums, the operand of the first dtype and that of the second: vectors of i32, or, if
+    `bytes`, the operands as vectors of i8."""
 
     dot: DotIntrinsic
     llvm: str
     feature: str
+    bytes: bool = False
 
 
 # VNNI (Intel 64 manual, volume 2C): sums of four products of bytes, of two products of words, without saturation
@@ -26,6 +28,10 @@ TABLE = (
     Row(DotIntrinsic("vpdpwssd", 16, 2, "int32", ("int16", "int16")), "llvm.x86.avx512.vpdpwssd.512", "avx512vnni"),
     Row(DotIntrinsic("vpdpbusd.256", 8, 4, "int32", ("uint8", "int8")), "llvm.x86.avx512.vpdpbusd.256", "avxvnni"),
     Row(DotIntrinsic("vpdpwssd.256", 8, 2, "int32", ("int16", "int16")), "llvm.x86.avx512.vpdpwssd.256", "avxvnni"),
+    # the Arm Architecture Reference Manual, C7.2: SDOT, UDOT, USDOT
+    Row(DotIntrinsic("sdot", 4, 4, "int32", ("int8", "int8")), "llvm.aarch64.neon.sdot.v4i32.v16i8", "dotprod", True),
+    Row(DotIntrinsic("udot", 4, 4, "int32", ("uint8", "uint8")), "llvm.aarch64.neon.udot.v4i32.v16i8", "dotprod", True),
+    Row(DotIntrinsic("usdot", 4, 4, "int32", ("uint8", "int8")), "llvm.aarch64.neon.usdot.v4i32.v16i8", "i8mm", True),
 )
 
 

@@ -132,9 +132,14 @@ def _engine() -> _Engine:
 
 
 @cache
-def _initialize() -> None:
+def _initialize(native: bool = True) -> None:
+    """LLVM's back end of this machine, or all of them."""
     import llvmlite.binding as llvm
 
+    if not native:
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
+        return
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     llvm.initialize_native_asmparser()
@@ -146,7 +151,7 @@ def _prepared(text: str, machine: Machine, opt: int, passes: int) -> Iterator[tu
     a module must be disposed of before its context, which garbage collection would not promise."""
     import llvmlite.binding as llvm
 
-    _initialize()
+    _initialize(machine.triple == llvm.get_process_triple())
     context = llvm.create_context()
     try:
         target = llvm.Target.from_triple(machine.triple).create_target_machine(

@@ -59,8 +59,20 @@ class Machine:
 
     def function_attributes(self) -> str:
         """Attributes of functions that use whole vector registers: without them LLVM halves 512-bit vectors on CPUs
-        that it believes to clock down."""
+        that it believes to clock down, and takes SVE's registers for 128 bits."""
+        if self.has("sve"):
+            return f"nounwind vscale_range({self.vector_bytes // 16},{self.vector_bytes // 16})"
         return f'nounwind "min-legal-vector-width"="{self.vector_bytes * 8}"'
+
+    @property
+    def lacks(self) -> frozenset[str]:
+        """What code has to do by other means (`soft`): "fma", "half" (conversions of float16)."""
+        if self.triple.startswith(("x86_64", "amd64", "i686")):
+            has = {"fma": self.has("fma"), "half": self.has("f16c")}
+        else:
+            arm, wasm = self.triple.startswith(("aarch64", "arm64")), self.triple.startswith("wasm")
+            has = {"fma": not wasm, "half": arm or self.has("zfhmin")}
+        return frozenset(name for name, there in has.items() if not there)
 
 
 @cache

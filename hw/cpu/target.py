@@ -48,6 +48,14 @@ class Cpu:
         return "cpu"
 
     @property
+    def about(self) -> str:
+        m = self.machine
+        return f"this machine: {m.cpu}, {m.cores} cores, {m.vector_bytes * 8}-bit vectors"
+
+    def missing(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
+    @property
     def description(self) -> Description:
         m = self.machine
         on = frozenset(word[1:] for word in m.features.split(",") if word.startswith("+"))

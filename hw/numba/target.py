@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -43,6 +44,13 @@ class Numba:
     @property
     def name(self) -> str:
         return "numba"
+
+    @property
+    def about(self) -> str:
+        return "this machine, by way of Python source for Numba"
+
+    def missing(self) -> tuple[tuple[str, str], ...]:
+        return () if find_spec("numba") else (("numba", "pip install 'tracedsl[numba]'"),)
 
     @property
     def description(self) -> Description:

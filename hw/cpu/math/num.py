@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tracedsl.cache import digest
+from tracedsl.hw.cpu import soft
 from tracedsl.hw.cpu.emitter import FunctionEmitter, Value, constant, constant_vector, undefined
 from tracedsl.hw.cpu.irtypes import BITS, element, is_float, lanes, like, vec
 
@@ -68,7 +69,7 @@ class Num:
 
     def fma(self, factor: Num | float, addend: Num | float) -> Num:
         """self * factor + addend, rounded once."""
-        return Num(self.f, self.f.fma(self.value, self.lift(factor).value, self.lift(addend).value))
+        return Num(self.f, soft.fma(self.f, self.value, self.lift(factor).value, self.lift(addend).value))
 
     # -- comparing ------------------------------------------------------------------------------------------------
 
