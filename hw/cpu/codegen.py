@@ -361,7 +361,11 @@ class _Function:
         return self._memory.number(self._bindings.spot(position))
 
     def _when(self, step: When) -> None:
-        """A branch; register entries that its body writes are merged behind it."""
+        """A branch, where the condition is not known; register entries that its body writes are merged behind it."""
+        low, high = self._bindings.bounds(step.position)
+        if low >= 0 or high < 0:
+            self._run(step.body if low >= 0 else ())
+            return
         f, places = self._f, self._places
         condition = places.place(lambda at: f.icmp("sge", at, constant("i64", 0)), self._position(step.position))
         written = self._writes(step.body)

@@ -4,6 +4,7 @@ What holds here:
 - The same expression at the same point of the unrolled loops is computed once, as far out as it can be, for as long as
   nothing that it reads is written.
 - A branch of a selection that may read outside of a buffer is computed under a guard: the condition.
+- A comparison of a position that comes out the same for all steps and lanes is decided here, and so is what hangs on it.
 """
 
 from __future__ import annotations
@@ -115,6 +116,12 @@ class Expressions:
 
     def _compute(self, expr: Expr) -> Value:
         match expr:
+            case Call(op="ge" | "lt", args=(Position(index=index), Const(value=limit))) if (
+                    answer := self._decided(expr.op, index + -int(limit))) is not None:
+                return constant("i1", answer)
+            case Call(op="and" | "or", args=(a, b), dtype="bool") if (
+                    sure := _settled(expr.op, self._known(a), self._known(b))) is not None:
+                return sure
             case Const():
                 return constant(value_type(expr.dtype), expr.value)
             case Position():
@@ -128,6 +135,13 @@ class Expressions:
             case Call():
                 return self.apply(expr.op, expr.args[-1].dtype, *map(self._known, expr.args))
         raise malformed(f"{type(expr).__name__} cannot stand in a loop nest")
+
+    def _decided(self, op: str, position: Affine) -> bool | None:
+        """Whether a position is (`ge`) at least 0 or (`lt`) less, if that is so, or not so, at every step and lane."""
+        low, high = self._bindings.bounds(position)
+        if low < 0 <= high:
+            return None
+        return (low >= 0) == (op == "ge")
 
     def apply(self, op: str, dtype: str, *operands: Value) -> Value:
         """A scalar operation, in as many lanes as the widest operand has."""
@@ -155,18 +169,26 @@ class Expressions:
     def _as(self, value: Value, source: str, target: str) -> Value:
         return self._places.place(lambda given: convert(self._f, given, source, target), value)
 
-    def _load(self, expr: Load) -> Value:
+    def _masked(self, expr: Load) -> bool:
+        return self._look(expr).risky and expr.buffer in self._memory and self._memory.masks(expr.buffer, expr.index)
+
+    def _load(self, expr: Load, otherwise: Value | None = None) -> Value:
         if expr.buffer in self._registers:
             return self._registers.read(expr.buffer.name, self._registers.run(expr.buffer, expr.index))
         if expr.buffer not in self._memory:
             raise malformed(f"buffer {expr.buffer.name!r} does not exist here")
         positions = [self._as(self._known(at), at.dtype, "int64") for at in expr.index if isinstance(at, Expr)]
         risky = may_be_outside(expr.buffer, expr.index)
-        return self._memory.load(expr.buffer, expr.index, positions, self._guard if risky else None)
+        return self._memory.load(expr.buffer, expr.index, positions, self._guard if risky else None, otherwise)
 
     def _select(self, expr: Call) -> Value:
         condition, then, otherwise = expr.args
         chosen = self._known(condition)
+        if chosen.name in ("true", "false"):
+            return self.value(then if chosen.name == "true" else otherwise)
+        if isinstance(then, Load) and self._masked(then) and not self._look(otherwise).risky:
+            with self._guarded(chosen):
+                return self._load(then, self._known(otherwise))
         not_chosen = chosen
         if self._look(otherwise).risky:
             not_chosen = self.apply("not", "bool", chosen)
@@ -186,3 +208,12 @@ class Expressions:
             yield
         finally:
             self._guard = outer
+
+
+def _settled(op: str, a: Value, b: Value) -> Value | None:
+    """`a` and `b`, `a` or `b`, where one of them is known."""
+    idle, sure = ("true", "false") if op == "and" else ("false", "true")
+    for one, other in ((a, b), (b, a)):
+        if one.name == sure or other.name == idle:
+            return one
+    return None

@@ -7,12 +7,13 @@ What holds here:
   neighbours, all at once, and turned over in registers (`_turned`).
 - No byte is read that the loop nest does not read, except between two lanes of one strided access. A load that may lie
   outside of its buffer (`guard` is then set, by the selection around it) reads only where the guard is true.
+- The same address is read once for as long as nothing writes the buffer.
 - bool is a byte in memory and i1 as a value; a byte other than 0 is true.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tracedsl.hw.cpu.codegen_error import malformed
@@ -67,6 +68,13 @@ class Bindings:
             else:
                 raise malformed(f"axis {axis.name!r} is used outside of its loop")
         return Spot(number, tuple(terms), step)
+
+    def bounds(self, position: Affine) -> tuple[int, int]:
+        """The smallest and the largest value that a position has here, over all steps of the loops and lanes."""
+        spot = self.spot(position)
+        reach = [(factor, axis.extent) for axis, factor in spot.terms] + [(spot.step, self.lanes)]
+        return (spot.constant + sum(min(0, factor * (extent - 1)) for factor, extent in reach),
+                spot.constant + sum(max(0, factor * (extent - 1)) for factor, extent in reach))
 
 
 def flat(buffer: Buffer, index: Sequence[Index]) -> Affine:
@@ -145,9 +153,16 @@ class Memory:
 
     # -- loads ----------------------------------------------------------------------------------------------------
 
-    def load(self, buffer: Buffer, index: Sequence[Index], positions: Sequence[Value], guard: Value | None) -> Value:
+    def masks(self, buffer: Buffer, index: Sequence[Index]) -> bool:
+        """Whether a guarded load of this is one instruction that takes the other lanes from elsewhere."""
+        return (all(isinstance(at, Affine) for at in index) and buffer.dtype != "bool"
+                and self._bindings.spot(flat(buffer, index)).step == 1)
+
+    def load(self, buffer: Buffer, index: Sequence[Index], positions: Sequence[Value], guard: Value | None,
+             otherwise: Value | None = None) -> Value:
         """The element, or one a lane if the position depends on the lane. `positions` are the values (i64) of those
-        parts of the index that are not affine, in order; `guard` (i1) tells which lanes may be read at all."""
+        parts of the index that are not affine, in order; `guard` (i1) tells which lanes may be read at all, and
+        `otherwise` what stands in the others (where `masks`)."""
         spot = self._bindings.spot(flat(buffer, index))
         strides = [stride for stride, at in zip(buffer.strides, index, strict=True) if not isinstance(at, Affine)]
         pointer, gathered = self._pointer(buffer, spot), None
@@ -161,7 +176,7 @@ class Memory:
             return self._value(buffer, turned)
         if gathered is not None and spot.step:
             gathered = self._add(gathered, _ramp(spot.step, self._bindings.lanes))
-        return self._value(buffer, self._raw(buffer, pointer, spot.step, gathered, guard))
+        return self._value(buffer, self._raw(buffer, pointer, spot.step, gathered, guard, otherwise))
 
     def _further(self, pointer: Value, count: Value) -> Value:
         return self._places.place(self._f.gep, pointer, count)
@@ -172,30 +187,38 @@ class Memory:
     def _add(self, a: Value, b: Value) -> Value:
         return self._places.place(self._f.add, a, b)
 
-    def _raw(self, buffer: Buffer, pointer: Value, step: int, gathered: Value | None, guard: Value | None) -> Value:
+    def _raw(self, buffer: Buffer, pointer: Value, step: int, gathered: Value | None, guard: Value | None,
+             otherwise: Value | None) -> Value:
         """Elements as they lie in memory."""
         f, elem, n = self._f, OF_DTYPE[buffer.dtype], self._bindings.lanes
-        level = self._places.read_level(buffer.name)
         if gathered is None and step == 0:
             if guard is not None:
                 pointer = self._guarded(pointer, self._any(guard))
-            return self._places.place(lambda at: f.load(at, elem), pointer, level=level)
+            return self._once(buffer, 1, lambda at: f.load(at, elem), pointer)
         if gathered is not None or (guard is not None and step != 1):
             return self._lane_by_lane(buffer, pointer, step, gathered, guard)
         if guard is not None:
-            mask = self._places.splat(guard, n)
-            return self._places.place(f.masked_load, pointer, mask, constant(vec(elem, n), 0), level=level)
+            mask = self._places.mask(guard, n)
+            rest = self._places.splat(otherwise, n) if otherwise is not None else constant(vec(elem, n), 0)
+            return self._once(buffer, n, f.masked_load, pointer, mask, rest)
         if abs(step) <= _MAX_SHUFFLED_STEP:
-            return self._shuffled(pointer, elem, step, level)
+            return self._shuffled(buffer, pointer, step)
         return self._lane_by_lane(buffer, pointer, step, None, None)
 
-    def _shuffled(self, pointer: Value, elem: str, step: int, level: int) -> Value:
+    def _once(self, buffer: Buffer, span: int, emit: Callable[..., Value], pointer: Value, *others: Value) -> Value:
+        """What `emit` reads, `span` elements at `pointer`; the same as before, if that was read and is still there."""
+        key = ("load", pointer.name, buffer.dtype, span, *(other.name for other in others))
+        if (known := self._places.recall(key)) is not None:
+            return known
+        value = self._places.place(emit, pointer, *others, level=self._places.read_level(buffer.name))
+        return self._places.remember(key, value, frozenset((buffer.name,)))
+
+    def _shuffled(self, buffer: Buffer, pointer: Value, step: int) -> Value:
         """Lanes that lie close together, forwards or backwards: all that lies between is loaded, and no more."""
-        f, n = self._f, self._bindings.lanes
+        f, n, elem = self._f, self._bindings.lanes, OF_DTYPE[buffer.dtype]
         span = (n - 1) * abs(step) + 1
-        size = BYTES_OF[elem]
-        first = pointer if step > 0 else self._moved(pointer, (n - 1) * step * size)
-        whole = self._places.place(lambda at: f.load(at, vec(elem, span)), first, level=level)
+        first = pointer if step > 0 else self._moved(pointer, (n - 1) * step * BYTES[buffer.dtype])
+        whole = self._once(buffer, span, lambda at: f.load(at, vec(elem, span)), first)
         if step == 1:
             return whole
         order = [lane * step if step > 0 else span - 1 + lane * step for lane in range(n)]
@@ -316,9 +339,6 @@ class Memory:
             for lane in range(n):
                 f.store(f.extract_element(raw, lane), self._moved(pointer, lane * spot.step * size))
         self._places.forget(buffer.name)
-
-
-BYTES_OF = {elem: BYTES[dtype] for dtype, elem in OF_DTYPE.items()}
 
 
 def _ramp(step: int, n: int) -> Value:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tracedsl.hw.cpu.emitter import FunctionEmitter, Value, undefined
+from tracedsl.hw.cpu.emitter import FunctionEmitter, Value, constant, undefined, vec
 from tracedsl.hw.cpu.irtypes import lanes
 
 Key = Hashable
@@ -95,6 +95,17 @@ class Places:
         if n == 1 or lanes(value.type) == n:
             return value
         return self.once(("splat", value.name, value.type, n), lambda one: self.f.splat(one, n), value)
+
+    def mask(self, condition: Value, n: int) -> Value:
+        """A condition in `n` lanes, as the mask of a load: one that all lanes share goes through an integer."""
+        if n < 8 or n & (n - 1) or lanes(condition.type) == n or not condition.name.startswith("%"):
+            return self.splat(condition, n)
+
+        def spread(one: Value) -> Value:
+            bits = self.f.select(one, constant(f"i{n}", -1), constant(f"i{n}", 0))
+            return self.f.bitcast(bits, vec("i1", n))
+
+        return self.once(("mask", condition.name, n), spread, condition)
 
     def lane(self, value: Value, number: int) -> Value:
         """A lane of a vector; of a scalar, the scalar itself."""
