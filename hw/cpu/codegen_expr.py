@@ -4,7 +4,7 @@ What holds here:
 - The same expression at the same point of the unrolled loops is computed once, as far out as it can be, for as long as
   nothing that it reads is written.
 - A branch of a selection that may read outside of a buffer is computed under a guard: the condition.
-- A comparison of a position that comes out the same for all steps and lanes is decided here, and so is what hangs on it.
+- A comparison of a position that comes out the same at all steps and lanes is decided here, with what it chooses.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tracedsl.ir.dtypes import BYTES
-from tracedsl.ir.expr import Affine, Axis, Buffer, Call, Load, Stage, address, walk
+from tracedsl.ir.expr import Affine, Axis, Buffer, Call, Const, Load, Position, Stage, address, walk
 
 HEAVY = frozenset(("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan",
                    "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "cbrt", "sigmoid", "pow", "atan2",
@@ -41,9 +41,11 @@ def accesses(stage: Stage, *, finish: bool = True) -> list[Access]:
 
 
 def widest(stage: Stage) -> int:
-    """Bytes of the largest element that the stage works with."""
+    """Bytes of the largest element that the stage works with; positions that are compared become masks."""
     exprs = list(walk(*(e for e in (stage.value, stage.finish) if e is not None)))
-    return max([BYTES[e.dtype] for e in exprs] + [BYTES[stage.out.dtype]])
+    compared = {id(part) for e in exprs if isinstance(e, Call) and e.op in ("ge", "lt") for part in e.args
+                if all(isinstance(other, Position | Const) for other in e.args)}
+    return max([BYTES[e.dtype] for e in exprs if id(e) not in compared] + [BYTES[stage.out.dtype]])
 
 
 def heavy_calls(stage: Stage) -> int:

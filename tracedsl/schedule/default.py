@@ -20,6 +20,7 @@ from tracedsl.schedule.contraction import TileChoice, apply_tile, default_tile, 
 from tracedsl.schedule.convolution import WindowChoice, apply_window, default_window, is_window
 from tracedsl.schedule.fusing import can_fuse, fuse_axes
 from tracedsl.schedule.primitives import Leaf, Schedule
+from tracedsl.schedule.stencil import StencilChoice, apply_stencil, default_stencil, is_stencil
 
 SCAN_ROWS = 8   # rows of a scan that are walked together
 
@@ -55,6 +56,7 @@ class Choices:
     parallel_loops: int = 3     # at most so many outer loops run in parallel
     tile: TileChoice | None = None
     window: WindowChoice | None = None
+    stencil: StencilChoice | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,10 @@ def _stage(made: Draft, number: int, stage: Stage) -> Draft:
     stage = made.task.stages[number]
     if stage.scan:
         return _scan(made, number)
+    if not made.task.shared and is_stencil(stage):
+        stencil = made.how.stencil or default_stencil(stage, made.machine)
+        schedule, outer = apply_stencil(made.schedule, stage, number, stencil)
+        return _parallel(replace(made, schedule=schedule), 1 + number, until=outer, items=16)
     if not made.task.shared and is_window(stage):
         window = made.how.window or default_window(stage, made.machine)
         schedule, outer = apply_window(made.schedule, stage, number, window)

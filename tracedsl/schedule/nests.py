@@ -7,8 +7,10 @@ What holds here:
   buffer: set before, updated inside, stored after. A tile with a rest is several tiles, each with its own loops.
 - Reduce leaves outside of a plain spatial loop are *blocks* of the reduction: each block is summed in registers and
   added to `sums`, a local array; the last block goes through `finish` to the output.
-- Reduce leaves that are vectors or unrolled have accumulators of their own (`acc`), combined in a fixed order after the
-  loops. A rest with fewer lanes goes straight into the tile's result by a horizontal update.
+- Reduce leaves that are vectors, or unrolled behind the tile, have accumulators of their own (`acc`), combined in a
+  fixed order after the loops. A rest with fewer lanes goes straight into the tile's result by a horizontal update.
+- A skewed leaf runs over the positions that a tile reads; inside the tile's leaf stand the conditions under which such
+  a position is one of its window.
 """
 
 from __future__ import annotations
@@ -71,6 +73,7 @@ class _Emitter:
         self.stage: Stage = task.stages[0]
         self.exact = exact_roots(task, schedule, self.roots)
         self.blocks = block_leaves(schedule)
+        self.skewed = [leaf for leaves in schedule.loops for leaf in leaves if leaf.by]
 
     def _check_copy(self, copy: Copy) -> None:
         """A copy is made by plain loops: outside of vectors and of what is summed in registers, inside one stage."""
@@ -96,7 +99,7 @@ class _Emitter:
             return self._with_copies(leaf, now, lambda later: self.loops(rest, later, inside))
 
         if leaf.name in state.axes:
-            return (For(state.axes[leaf.name], leaf.kind, deeper(state)),)
+            return (For(state.axes[leaf.name], leaf.kind, _when(self._in_window(leaf, state), deeper(state))),)
         done: list[Stmt] = []
         for cut in self._cuts(leaf, state):
             body = deeper(cut.state)
@@ -104,7 +107,27 @@ class _Emitter:
             done += _when(cut.when, (For(cut.axis, kind, body, cut.until),) if cut.axis is not None else body)
         return tuple(done)
 
+    def _in_window(self, tile: Leaf, state: State) -> list[Affine]:
+        """What is not negative where the positions of the leaves that are skewed by a tile's leaf are of its window."""
+        places = [(state.places[leaf.root].position, self.roots[leaf.root].extent) for leaf in self.skewed
+                  if leaf.by == tile.name and leaf.name in state.axes]
+        return [bound for position, extent in places for bound in (position, position * -1 + (extent - 1))]
+
+    def _skewed(self, leaf: Leaf, state: State) -> Cut:
+        """The loop over the positions that the windows of a tile read together, as long as this tile is."""
+        tile = state.axes.get(leaf.by)
+        if leaf.by not in {other.name for other in self.schedule.leaves(self.task.stages.index(self.stage))
+                           if other.kind == "unroll"}:
+            raise ScheduleError("S004", f"{leaf.name} is skewed by {leaf.by}, which is no unrolled loop of the tile",
+                                hint=f"unroll {leaf.by}, behind the last plain loop")
+        last = leaf.slope * (tile.extent - 1) if tile else 0
+        axis = Axis(leaf.name, self.roots[leaf.root].extent + last, True)
+        position = Affine.of(axis) + (Affine.of(tile, -leaf.slope) if tile else Affine())
+        return Cut(axis, state.inside(leaf, axis, Place(position, 1)))
+
     def _cuts(self, leaf: Leaf, state: State, *, tile: bool = False) -> Iterator[Cut]:
+        if leaf.by:
+            return iter((self._skewed(leaf, state),))
         if leaf.root in self.exact:
             axis, place = Axis(leaf.name, leaf.extent, leaf.reduce), state.places[leaf.root]
             moved = Place(place.position + Affine.of(axis, leaf.stride), place.span)
@@ -203,7 +226,9 @@ class _Emitter:
         """
         stage = self.stage
         present = {leaf.name for leaf, _ in piece.loops}
-        lanes = [leaf for leaf in inner if leaf.reduce and leaf.kind in ("vector", "unroll")]
+        behind = max((n for n, leaf in enumerate(inner) if not leaf.reduce), default=-1)
+        lanes = [leaf for n, leaf in enumerate(inner)
+                 if leaf.reduce and (leaf.kind == "vector" or (leaf.kind == "unroll" and n > behind))]
         registers = Registers.of(stage, [axis for _, axis in piece.loops], lanes)
         used = {"acc": False}
 

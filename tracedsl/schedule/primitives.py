@@ -31,7 +31,8 @@ class ScheduleError(TracedslError):
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """One loop: `extent` steps of `stride` along the task's axis `root`."""
+    """One loop: `extent` steps of `stride` along the task's axis `root`. With `by`, a spatial leaf further inside, a
+    step stands for the point `root = leaf - slope * by`, if that is one."""
 
     name: str
     root: str
@@ -39,10 +40,12 @@ class Leaf:
     stride: int = 1
     kind: Kind = "serial"
     reduce: bool = False
+    by: str = ""
+    slope: int = 0
 
     def __str__(self) -> str:
         word = "" if self.kind == "serial" else f" {self.kind}"
-        return f"{self.name}:{self.extent}{word}"
+        return f"{self.name}:{self.extent}{f' over {self.by}' if self.by else ''}{word}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +193,8 @@ class Schedule:
             _whole("unroll", factor, 1)
             return self.split(axis, factor).unroll(f"{axis}_i")
         level, _, leaf = self._find(axis)
-        copies = leaf.extent * math.prod(o.extent for o in self._path(level) if o.kind == "unroll")
+        unrolled = [leaf, *(o for o in self._path(level) if o.kind == "unroll")]
+        copies = math.prod(dict(self.roots)[o.root] if o.by else o.extent for o in unrolled)
         if copies > MAX_UNROLLED:
             raise ScheduleError("S006", f"unroll({axis!r}) would make {copies} copies; {MAX_UNROLLED} is the limit",
                                 hint=f"give a factor: unroll({axis!r}, 4)")
@@ -213,6 +217,28 @@ class Schedule:
         if any(other.kind != "parallel" for other in before):
             raise ScheduleError("S004", f"{axis} is not outermost", hint="reorder it to the front first")
         return self._marked(axis, "parallel", "parallel")
+
+    def skew(self, axis: str, by: str, slope: int = 1) -> Schedule:
+        """Run a reduced axis over what it reads, not over where it stands in each window: one step is the position
+        `slope * by + axis` for every `by` of a tile further inside, whose windows overlap there. What is read at that
+        position is then read once for all of them (skewing: Wolf and Lam, A Loop Transformation Theory and an Algorithm
+        to Maximize Parallelism, 1991).
+
+            >>> print(_dot().split("i", 4).reorder("i_o", "k", "i_i").unroll("i_i").skew("k", "i_i"))
+            y: i_o:25 k_s:67 over i_i i_i:4 unroll
+        """
+        level, at, leaf = self._find(axis)
+        other, inside, tile = self._find(by)
+        _whole("skew", slope, 1)
+        if not leaf.reduce or tile.reduce or leaf.extent != dict(self.roots)[leaf.root] or tile.stride != 1:
+            raise ScheduleError("S003", f"{axis} cannot be skewed by {by}", why="a whole reduced axis is skewed, by "
+                                "the innermost part of a kept one", hint="skew before splitting the reduced axis")
+        if level != other or inside < at or leaf.by:
+            raise ScheduleError("S004", f"{axis} does not stand outside of {by}", hint="reorder it outside first")
+        name = f"{axis}_s"
+        self._new_names((name,), axis)
+        made = replace(leaf, name=name, extent=leaf.extent + slope * (tile.extent - 1), by=by, slope=slope)
+        return self._with(level, _spliced(self.loops[level], at, 1, (made,)), "skew", axis, by, slope)
 
     def tensorize(self, axis: str, factor: int = 0) -> Schedule:
         """Leave a reduced axis to an instruction that sums a few products at once, together with the vector around it;
@@ -320,7 +346,7 @@ class Schedule:
         return self._with(level, _spliced(self.loops[level], at, 1, (replace(leaf, kind=kind),)), name, axis)
 
 
-PRIMITIVES = ("split", "reorder", "fuse", "tile", "vectorize", "unroll", "parallel", "tensorize", "cache_read")
+PRIMITIVES = ("split", "reorder", "fuse", "tile", "vectorize", "unroll", "parallel", "skew", "tensorize", "cache_read")
 
 
 def _primitive(schedule: Schedule, name: str) -> Callable[..., Schedule]:

@@ -25,6 +25,7 @@ from tracedsl.schedule.convolution import roles as window_roles
 from tracedsl.schedule.default import Choices, MachineFacts, draft
 from tracedsl.schedule.panels import PANEL_BYTES
 from tracedsl.schedule.primitives import Leaf, Schedule, ScheduleError
+from tracedsl.schedule.stencil import is_stencil, stencil_from_point, stencil_refusal, stencil_space
 
 Value = int | bool | str
 Space = dict[str, tuple[Value, ...]]
@@ -98,6 +99,8 @@ def family_of(task: Task, machine: MachineFacts) -> Family:
     """What kind of task this is: that of the stage with the most work."""
     if task.stages and not task.shared:
         main = max(task.stages, key=_work)
+        if is_stencil(main):
+            return Stencils(main, machine)
         if is_window(main):
             return Windows(task, main, machine)
         if is_tiled(main):
@@ -274,6 +277,30 @@ class Windows:
 
 
 # -- everything else ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Stencils:
+    """Sums over windows channel by channel: a tile of rows, positions and vectors in registers (see `stencil`)."""
+
+    stage: Stage
+    machine: MachineFacts
+
+    def choices(self) -> Space:
+        return dict(stencil_space(self.stage, self.machine))
+
+    def conditions(self, choices: Space) -> Conditions:
+        return {}
+
+    def refusal(self, point: Point) -> str:
+        return stencil_refusal(self.stage, self.machine, self._whole(point))
+
+    def meaning(self, point: Point) -> Choices:
+        return Choices(stencil=stencil_from_point(self.stage, self.machine, self._whole(point)))
+
+    def _whole(self, point: Point) -> dict[str, int]:
+        """Choices with a single value are not in the space."""
+        return {name: int(point.get(name, values[0])) for name, values in self.choices().items()}
 
 
 @dataclass(frozen=True, eq=False)

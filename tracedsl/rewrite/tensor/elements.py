@@ -41,6 +41,7 @@ from tracedsl.rewrite.tensor.index import (
     unflatten,
     weighted,
 )
+from tracedsl.rewrite.tensor.padding import padding
 from tracedsl.rewrite.tensor.split_complex import Pair, Value, complex_cast, complex_op, split_complex
 
 Key = tuple[Node, tuple[Index, ...]]
@@ -121,6 +122,8 @@ class Elements:
             return [(node.inputs[0], _VIEW_INDEX[name](node, index))]
         if name in ("reshape", "iota"):
             return []
+        if (border := padding(node)) is not None:
+            return [(border.source, border.inside(index)), (border.fill, ())]
         raise NeedsBuffer(node)
 
     def _make(self, node: Node, index: tuple[Index, ...], args: list[Value]) -> Value:
@@ -145,6 +148,10 @@ class Elements:
             seen = self._seen_through(node, index)
             assert seen is not None
             return seen
+        if (border := padding(node)) is not None:
+            inner, fill = args
+            assert isinstance(inner, Expr) and isinstance(fill, Expr)
+            return border.select(index, inner, fill)
         if name == "compute":
             return self._body(node.attr("body"), node.inputs, index)
         if name == "contract":

@@ -16,6 +16,7 @@ from tracedsl.ir.expr import Affine, Load, walk
 from tracedsl.ir.graph import CONSTANT, PARAM, Graph, Node
 from tracedsl.ir.tensor import ELEMENTWISE, OPS, VIEWS
 from tracedsl.rewrite.tensor.elements import dtype_of, is_product, shape_of
+from tracedsl.rewrite.tensor.padding import open_paddings, padding
 
 _DEAR = {**dict.fromkeys(("div", "sqrt", "floordiv", "mod", "fmod", "hypot", "cbrt"), 4), "pow": 20}
 _PLAIN = frozenset(("add", "sub", "mul", "maximum", "minimum", "fmax", "fmin", "and", "or", "xor", "shl", "shr", "neg",
@@ -54,7 +55,7 @@ def choose_roots(graph: Graph, wanted: Iterable[Node]) -> Roots:
     """Decide which nodes get buffers; `wanted` are nodes that need one for reasons found while lowering."""
     users = graph.users()
     roots = set(graph.results) | set(wanted)
-    roots |= {node for node in graph.nodes if node.op in (OPS["concat"], OPS["scan"])}
+    roots |= {node for node in graph.nodes if node.op in (OPS["concat"], OPS["scan"])} - open_paddings(graph, wanted)
     hints = (node for node in graph.nodes if node.op is OPS["hint"])
     roots |= {node for node in hints if any(step[0] == "cache" for step in node.attr("steps"))}
     absorbs: dict[Node, Node] = {}
@@ -137,8 +138,8 @@ def _summed(node: Node) -> int:
 
 
 def _only_views(node: Node, roots: set[Node]) -> bool:
-    while (node.op in VIEWS or node.op is OPS["hint"]) and node not in roots:
-        node = node.inputs[0]
+    while node not in roots and (node.op in VIEWS or node.op is OPS["hint"] or padding(node)):
+        node = border.source if (border := padding(node)) else node.inputs[0]
     return node in roots or node.op is PARAM or node.op is CONSTANT
 
 
@@ -167,7 +168,11 @@ def _read_again(node: Node, users: list[Node]) -> bool:
 
 def _below_views(node: Node, roots: set[Node]) -> Node:
     """A view of an element-wise node: what is stored is the node itself."""
+    while node not in roots and (border := padding(node)) is not None:
+        node = border.source
     while node.op in VIEWS and node.op is not OPS["slice"] and node not in roots \
             and math.prod(shape_of(node.inputs[0])) <= math.prod(shape_of(node)):
         node = node.inputs[0]
+        while node not in roots and (border := padding(node)) is not None:
+            node = border.source
     return node
