@@ -328,7 +328,8 @@ class Loops:
         return ""
 
     def meaning(self, point: Point) -> Choices:
-        return replace(Choices(), **{name: int(value) for name, value in point.items()})
+        given: dict[str, Any] = {name: int(value) for name, value in point.items()}
+        return replace(Choices(), **given)
 
 
 # -- sizes --------------------------------------------------------------------------------------------------------
