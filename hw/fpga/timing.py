@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from tracedsl.hw.fpga.config import CHUNK, DRAM, REUSE, Config, Dram, FpgaError
 from tracedsl.hw.fpga.isa import Compute, Finish, Gemm, Load, Program, Store, Unit
 from tracedsl.hw.fpga.rtl.load import PENDING
+from tracedsl.hw.fpga.rtl.memories import SEEN
 from tracedsl.hw.fpga.rtl.store import READY, STAGES
 
 NEVER = 1 << 62
@@ -107,7 +108,7 @@ class _Rows:
         at = len(self.taken)
         if self.left or at >= len(self.dealt):
             return False
-        now = max(self.dealt[at] + 1, self.free)
+        now = max(self.dealt[at] + SEEN, self.free)
         if self.words[at][2]:
             now = max(now, self.tokens.next())
             if now >= NEVER:
@@ -244,7 +245,7 @@ class _Model:
         latency = self.config.latency
         for at in range(before, len(dealt)):
             cycles, pop_prev, pop_next, push_prev, push_next = self.compute[at]
-            now = max(dealt[at] + 1, done[-1] - latency + REUSE - 1 if done else 0)
+            now = max(dealt[at] + SEEN, done[-1] - latency + REUSE - 1 if done else 0)
             if pop_prev:
                 now = max(now, from_load.next())
             if pop_next:
@@ -267,7 +268,7 @@ class _Model:
     def _fetch(self, now: int) -> None:
         beats, pace = self.config.word_beats, self.pace
         begin = max(now + self.latency, self.free)
-        self.come.extend(begin + (word * beats - 1) * pace + 2 for word in range(1, CHUNK + 1))
+        self.come.extend(begin + (word * beats - 1) * pace + 1 + SEEN for word in range(1, CHUNK + 1))
         self.free = begin + CHUNK * beats * pace
         self.fetch = NEVER
         if len(self.come) < self.words and len(self.come) < 2 * CHUNK:
@@ -283,7 +284,7 @@ class _Model:
         rows, beats, _, pushes, before, between, after = load.words[at]
         bursts, pace, latency, ends = self.bursts, self.pace, self.latency, load.ends
         if load.left == rows:
-            begin = max(load.taken[at] + 1, self.done[0][-1] if at else 0)
+            begin = max(load.taken[at] + SEEN, self.done[0][-1] if at else 0)
             load.begins.append(begin)
             self.cursor = begin + 1 + before
         while True:
@@ -306,14 +307,14 @@ class _Model:
         at = len(store.taken) - 1
         rows, beats, _, pushes = store.words[at]
         if store.left == rows:
-            begin = store.taken[at] + 1
+            begin = store.taken[at] + SEEN
             if at:
                 last = store.begins[-1] + store.words[at - 1][0] * store.words[at - 1][1]
                 if self.beats > READY:
                     last = max(last, self._moved(self.beats - 1 - READY) + 1)
                 begin = max(begin, last + STAGES + 1)
             store.begins.append(begin)
-            self.made = begin + STAGES + 2
+            self.made = begin + 1 + STAGES + SEEN
         start = max(now + self.latency, self.free, self.made)
         end = start + (beats - 1) * self.pace
         self.moved.append((self.beats, start))

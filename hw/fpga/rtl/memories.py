@@ -28,31 +28,41 @@ def ram(width: int, depth: int) -> tuple[str, str]:
         """)
 
 
+SEEN = 2  # cycles from a push into an empty queue until its word can be taken
+
+
 def fifo(width: int, depth: int) -> tuple[str, str]:
     """Name and text of a queue whose oldest word can be seen before it is taken."""
     name, index, count = f"fifo_{width}x{depth}", log2(depth), bits(depth)
     return name, module(
-        name, "A queue: `head` is the oldest word if `valid`. What is pushed can be seen in the next cycle.",
+        name, "A queue: `head` is the oldest word if `valid`. It stands in registers of its own, so that what looks at "
+        "it does not wait for a memory; what is pushed can be seen two cycles later.",
         [("input", 1, "reset"), ("input", 1, "push"), ("input", width, "word"), ("input", 1, "pop"),
          ("output", width, "head"), ("output", 1, "valid"), ("output", 1, "full")],
         f"""
         reg {vector(width)}cells [0:{depth - 1}];
+        reg {vector(width)}oldest;
         reg {vector(index)}first, last;
-        reg {vector(count)}count;
-        assign head = cells[first];
-        assign valid = count != {count}'d0;
-        assign full = count == {count}'d{depth};
+        reg {vector(count)}count;  // in `cells`
+        reg shown;
+        wire move = count != {count}'d0 && (!shown || pop);
+        assign head = oldest;
+        assign valid = shown;
+        assign full = count == {count}'d{depth} || (count == {count}'d{depth - 1} && shown);
         always @(posedge clk) begin
             if (push) cells[last] <= word;
+            if (move) oldest <= cells[first];
             if (reset) begin
                 first <= {index}'d0;
                 last <= {index}'d0;
                 count <= {count}'d0;
+                shown <= 1'b0;
             end else begin
+                shown <= move || (shown && !pop);
                 if (push) last <= last + {index}'d1;
-                if (pop) first <= first + {index}'d1;
-                if (push && !pop) count <= count + {count}'d1;
-                if (pop && !push) count <= count - {count}'d1;
+                if (move) first <= first + {index}'d1;
+                if (push && !move) count <= count + {count}'d1;
+                if (move && !push) count <= count - {count}'d1;
             end
         end
         """)

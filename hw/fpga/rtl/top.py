@@ -51,8 +51,10 @@ def _tokens() -> str:
         [("input", 1, "reset"), ("input", 1, "give"), ("input", 1, "take"), ("output", 1, "any")],
         """
         reg [7:0] count;
-        assign any = count != 8'd0;
+        reg some;  // count is not 0
+        assign any = some;
         always @(posedge clk) begin
+            some <= !reset && (give || (some && !(take && count == 8'd1)));
             if (reset) count <= 8'd0;
             else if (give && !take) count <= count + 8'd1;
             else if (take && !give) count <= count - 8'd1;

@@ -142,7 +142,8 @@ module accelerator (
     end
 endmodule
 
-// A queue: `head` is the oldest word if `valid`. What is pushed can be seen in the next cycle.
+// A queue: `head` is the oldest word if `valid`. It stands in registers of its own, so that what looks at it does
+// not wait for a memory; what is pushed can be seen two cycles later.
 module fifo_248x16 (
     input wire clk,
     input wire reset,
@@ -154,22 +155,28 @@ module fifo_248x16 (
     output wire full
 );
     reg [247:0] cells [0:15];
+    reg [247:0] oldest;
     reg [3:0] first, last;
-    reg [4:0] count;
-    assign head = cells[first];
-    assign valid = count != 5'd0;
-    assign full = count == 5'd16;
+    reg [4:0] count;  // in `cells`
+    reg shown;
+    wire move = count != 5'd0 && (!shown || pop);
+    assign head = oldest;
+    assign valid = shown;
+    assign full = count == 5'd16 || (count == 5'd15 && shown);
     always @(posedge clk) begin
         if (push) cells[last] <= word;
+        if (move) oldest <= cells[first];
         if (reset) begin
             first <= 4'd0;
             last <= 4'd0;
             count <= 5'd0;
+            shown <= 1'b0;
         end else begin
+            shown <= move || (shown && !pop);
             if (push) last <= last + 4'd1;
-            if (pop) first <= first + 4'd1;
-            if (push && !pop) count <= count + 5'd1;
-            if (pop && !push) count <= count - 5'd1;
+            if (move) first <= first + 4'd1;
+            if (push && !move) count <= count + 5'd1;
+            if (move && !push) count <= count - 5'd1;
         end
     end
 endmodule
@@ -324,7 +331,8 @@ module requests (
     end
 endmodule
 
-// A queue: `head` is the oldest word if `valid`. What is pushed can be seen in the next cycle.
+// A queue: `head` is the oldest word if `valid`. It stands in registers of its own, so that what looks at it does
+// not wait for a memory; what is pushed can be seen two cycles later.
 module fifo_140x16 (
     input wire clk,
     input wire reset,
@@ -336,27 +344,34 @@ module fifo_140x16 (
     output wire full
 );
     reg [139:0] cells [0:15];
+    reg [139:0] oldest;
     reg [3:0] first, last;
-    reg [4:0] count;
-    assign head = cells[first];
-    assign valid = count != 5'd0;
-    assign full = count == 5'd16;
+    reg [4:0] count;  // in `cells`
+    reg shown;
+    wire move = count != 5'd0 && (!shown || pop);
+    assign head = oldest;
+    assign valid = shown;
+    assign full = count == 5'd16 || (count == 5'd15 && shown);
     always @(posedge clk) begin
         if (push) cells[last] <= word;
+        if (move) oldest <= cells[first];
         if (reset) begin
             first <= 4'd0;
             last <= 4'd0;
             count <= 5'd0;
+            shown <= 1'b0;
         end else begin
+            shown <= move || (shown && !pop);
             if (push) last <= last + 4'd1;
-            if (pop) first <= first + 4'd1;
-            if (push && !pop) count <= count + 5'd1;
-            if (pop && !push) count <= count - 5'd1;
+            if (move) first <= first + 4'd1;
+            if (push && !move) count <= count + 5'd1;
+            if (move && !push) count <= count - 5'd1;
         end
     end
 endmodule
 
-// A queue: `head` is the oldest word if `valid`. What is pushed can be seen in the next cycle.
+// A queue: `head` is the oldest word if `valid`. It stands in registers of its own, so that what looks at it does
+// not wait for a memory; what is pushed can be seen two cycles later.
 module fifo_80x8 (
     input wire clk,
     input wire reset,
@@ -368,22 +383,28 @@ module fifo_80x8 (
     output wire full
 );
     reg [79:0] cells [0:7];
+    reg [79:0] oldest;
     reg [2:0] first, last;
-    reg [3:0] count;
-    assign head = cells[first];
-    assign valid = count != 4'd0;
-    assign full = count == 4'd8;
+    reg [3:0] count;  // in `cells`
+    reg shown;
+    wire move = count != 4'd0 && (!shown || pop);
+    assign head = oldest;
+    assign valid = shown;
+    assign full = count == 4'd8 || (count == 4'd7 && shown);
     always @(posedge clk) begin
         if (push) cells[last] <= word;
+        if (move) oldest <= cells[first];
         if (reset) begin
             first <= 3'd0;
             last <= 3'd0;
             count <= 4'd0;
+            shown <= 1'b0;
         end else begin
+            shown <= move || (shown && !pop);
             if (push) last <= last + 3'd1;
-            if (pop) first <= first + 3'd1;
-            if (push && !pop) count <= count + 4'd1;
-            if (pop && !push) count <= count - 4'd1;
+            if (move) first <= first + 3'd1;
+            if (push && !move) count <= count + 4'd1;
+            if (move && !push) count <= count - 4'd1;
         end
     end
 endmodule
@@ -540,7 +561,8 @@ module load (
         .inp_write(inp_write), .wgt_write(wgt_write), .aux_write(aux_write), .write_address(write_address), .write_data(write_data), .write_off(write_off));
 endmodule
 
-// A queue: `head` is the oldest word if `valid`. What is pushed can be seen in the next cycle.
+// A queue: `head` is the oldest word if `valid`. It stands in registers of its own, so that what looks at it does
+// not wait for a memory; what is pushed can be seen two cycles later.
 module fifo_242x16 (
     input wire clk,
     input wire reset,
@@ -552,22 +574,28 @@ module fifo_242x16 (
     output wire full
 );
     reg [241:0] cells [0:15];
+    reg [241:0] oldest;
     reg [3:0] first, last;
-    reg [4:0] count;
-    assign head = cells[first];
-    assign valid = count != 5'd0;
-    assign full = count == 5'd16;
+    reg [4:0] count;  // in `cells`
+    reg shown;
+    wire move = count != 5'd0 && (!shown || pop);
+    assign head = oldest;
+    assign valid = shown;
+    assign full = count == 5'd16 || (count == 5'd15 && shown);
     always @(posedge clk) begin
         if (push) cells[last] <= word;
+        if (move) oldest <= cells[first];
         if (reset) begin
             first <= 4'd0;
             last <= 4'd0;
             count <= 5'd0;
+            shown <= 1'b0;
         end else begin
+            shown <= move || (shown && !pop);
             if (push) last <= last + 4'd1;
-            if (pop) first <= first + 4'd1;
-            if (push && !pop) count <= count + 5'd1;
-            if (pop && !push) count <= count - 5'd1;
+            if (move) first <= first + 4'd1;
+            if (push && !move) count <= count + 5'd1;
+            if (move && !push) count <= count - 5'd1;
         end
     end
 endmodule
@@ -977,7 +1005,8 @@ module compute (
         .acc_write(acc_write), .acc_at(acc_at), .acc_result(acc_result));
 endmodule
 
-// A queue: `head` is the oldest word if `valid`. What is pushed can be seen in the next cycle.
+// A queue: `head` is the oldest word if `valid`. It stands in registers of its own, so that what looks at it does
+// not wait for a memory; what is pushed can be seen two cycles later.
 module fifo_144x16 (
     input wire clk,
     input wire reset,
@@ -989,27 +1018,34 @@ module fifo_144x16 (
     output wire full
 );
     reg [143:0] cells [0:15];
+    reg [143:0] oldest;
     reg [3:0] first, last;
-    reg [4:0] count;
-    assign head = cells[first];
-    assign valid = count != 5'd0;
-    assign full = count == 5'd16;
+    reg [4:0] count;  // in `cells`
+    reg shown;
+    wire move = count != 5'd0 && (!shown || pop);
+    assign head = oldest;
+    assign valid = shown;
+    assign full = count == 5'd16 || (count == 5'd15 && shown);
     always @(posedge clk) begin
         if (push) cells[last] <= word;
+        if (move) oldest <= cells[first];
         if (reset) begin
             first <= 4'd0;
             last <= 4'd0;
             count <= 5'd0;
+            shown <= 1'b0;
         end else begin
+            shown <= move || (shown && !pop);
             if (push) last <= last + 4'd1;
-            if (pop) first <= first + 4'd1;
-            if (push && !pop) count <= count + 5'd1;
-            if (pop && !push) count <= count - 5'd1;
+            if (move) first <= first + 4'd1;
+            if (push && !move) count <= count + 5'd1;
+            if (move && !push) count <= count - 5'd1;
         end
     end
 endmodule
 
-// A queue: `head` is the oldest word if `valid`. What is pushed can be seen in the next cycle.
+// A queue: `head` is the oldest word if `valid`. It stands in registers of its own, so that what looks at it does
+// not wait for a memory; what is pushed can be seen two cycles later.
 module fifo_87x8 (
     input wire clk,
     input wire reset,
@@ -1021,27 +1057,34 @@ module fifo_87x8 (
     output wire full
 );
     reg [86:0] cells [0:7];
+    reg [86:0] oldest;
     reg [2:0] first, last;
-    reg [3:0] count;
-    assign head = cells[first];
-    assign valid = count != 4'd0;
-    assign full = count == 4'd8;
+    reg [3:0] count;  // in `cells`
+    reg shown;
+    wire move = count != 4'd0 && (!shown || pop);
+    assign head = oldest;
+    assign valid = shown;
+    assign full = count == 4'd8 || (count == 4'd7 && shown);
     always @(posedge clk) begin
         if (push) cells[last] <= word;
+        if (move) oldest <= cells[first];
         if (reset) begin
             first <= 3'd0;
             last <= 3'd0;
             count <= 4'd0;
+            shown <= 1'b0;
         end else begin
+            shown <= move || (shown && !pop);
             if (push) last <= last + 3'd1;
-            if (pop) first <= first + 3'd1;
-            if (push && !pop) count <= count + 4'd1;
-            if (pop && !push) count <= count - 4'd1;
+            if (move) first <= first + 3'd1;
+            if (push && !move) count <= count + 4'd1;
+            if (move && !push) count <= count - 4'd1;
         end
     end
 endmodule
 
-// A queue: `head` is the oldest word if `valid`. What is pushed can be seen in the next cycle.
+// A queue: `head` is the oldest word if `valid`. It stands in registers of its own, so that what looks at it does
+// not wait for a memory; what is pushed can be seen two cycles later.
 module fifo_67x32 (
     input wire clk,
     input wire reset,
@@ -1053,22 +1096,28 @@ module fifo_67x32 (
     output wire full
 );
     reg [66:0] cells [0:31];
+    reg [66:0] oldest;
     reg [4:0] first, last;
-    reg [5:0] count;
-    assign head = cells[first];
-    assign valid = count != 6'd0;
-    assign full = count == 6'd32;
+    reg [5:0] count;  // in `cells`
+    reg shown;
+    wire move = count != 6'd0 && (!shown || pop);
+    assign head = oldest;
+    assign valid = shown;
+    assign full = count == 6'd32 || (count == 6'd31 && shown);
     always @(posedge clk) begin
         if (push) cells[last] <= word;
+        if (move) oldest <= cells[first];
         if (reset) begin
             first <= 5'd0;
             last <= 5'd0;
             count <= 6'd0;
+            shown <= 1'b0;
         end else begin
+            shown <= move || (shown && !pop);
             if (push) last <= last + 5'd1;
-            if (pop) first <= first + 5'd1;
-            if (push && !pop) count <= count + 6'd1;
-            if (pop && !push) count <= count - 6'd1;
+            if (move) first <= first + 5'd1;
+            if (push && !move) count <= count + 6'd1;
+            if (move && !push) count <= count - 6'd1;
         end
     end
 endmodule
@@ -1302,8 +1351,10 @@ module tokens (
     output wire any
 );
     reg [7:0] count;
-    assign any = count != 8'd0;
+    reg some;  // count is not 0
+    assign any = some;
     always @(posedge clk) begin
+        some <= !reset && (give || (some && !(take && count == 8'd1)));
         if (reset) count <= 8'd0;
         else if (give && !take) count <= count + 8'd1;
         else if (take && !give) count <= count - 8'd1;
