@@ -20,14 +20,12 @@ from __future__ import annotations
 
 from tracedsl.hw.fpga.config import RESULT, REUSE, Config
 from tracedsl.hw.fpga.isa import Op, Operand, Start
-from tracedsl.hw.fpga.rtl.lanes import lanes
+from tracedsl.hw.fpga.rtl.lanes import CHOICE, lanes
 from tracedsl.hw.fpga.rtl.memories import fifo
-from tracedsl.hw.fpga.rtl.verilog import Record, module, part_of, vector
+from tracedsl.hw.fpga.rtl.verilog import module, part_of, vector
 from tracedsl.hw.fpga.rtl.words import RECORDS
 
 WALKS = ("acc", "inp", "wgt", "aux")
-# What travels with a step: how its operands are chosen, where it writes, which tokens it gives as the last of its word
-STEP = Record({"gemm": 1, "from_acc": 1, "from_aux": 1, "operand": 2, "op": 3, "at": 12})
 
 
 def compute(config: Config) -> list[str]:
@@ -89,10 +87,9 @@ def _pipeline_text() -> str:
         "from_aux": f"!alu && start == 2'd{Start.AUX.value} && !(once && !first)",
         "operand": "start",
         "op": f"!alu ? 3'd{Op.ADD.value} : once && first ? 3'd{Op.MOV.value} : op",
-        "at": "acc_address",
     }
     return f"""
-        wire [{STEP.width - 1}:0] what = {STEP.pack(values)};
+        wire [{CHOICE.width - 1}:0] what = {CHOICE.pack(values)};
         wire at_operand = operand_now && alu && start == 2'd{Operand.ACC.value};
         pipeline pipeline (.clk(clk), .reset(reset), .step(step), .what(what), .over(step && last),
             .give({{step && last && give_next, step && last && give_prev}}), .given({{push_next, push_prev}}),
@@ -203,10 +200,9 @@ def pipeline(config: Config) -> str:
     early = tree + 2  # cycles from e to k
     late = early + RESULT  # from e to the result
     wide, narrow = 32 * block, 8 * block
-    at_k, now = ({name: STEP.of(bus, name) for name in STEP.fields} for bus in ("what_k", "what_now"))
     return module(
         "pipeline", "Scratchpads, array, operands, lanes, result.",
-        [("input", 1, "reset"), ("input", 1, "step"), ("input", STEP.width, "what"), ("input", 1, "over"),
+        [("input", 1, "reset"), ("input", 1, "step"), ("input", CHOICE.width, "what"), ("input", 1, "over"),
          ("input", 2, "give"), ("output", 2, "given"), ("output", 1, "retire"), ("input", 32, "immediate"),
          ("input", 1, "is_immediate"), *(("input", 12, f"{name}_address") for name in WALKS), *_memory_ports(config)],
         f"""
@@ -245,42 +241,17 @@ def pipeline(config: Config) -> str:
                 .sum(sums[32 * i +: 32]));
         end endgenerate
 
-        // k+1, k+2: operands, zero where they come from elsewhere; k+3 to k+5: lanes
-        wire [{STEP.width - 1}:0] what_k, what_now;
-        wire unused_bits = &{{{now["operand"]}, {now["from_aux"]}}};
-        {_delay("what_k", "what", STEP.width, early)}
-        {_delay("what_now", "what_k", STEP.width, 2)}
-        reg [{wide - 1}:0] acc_data_1;
-        reg [1:0] other;  // what `b` is if neither a sum nor an accumulator
-        reg from_aux, operand_acc, operand_acc_now;
-        always @(posedge clk) begin
-            acc_data_1 <= acc_data;
-            other <= {at_k["gemm"]} ? 2'd{Operand.ACC.value} : {at_k["operand"]};
-            from_aux <= {at_k["from_aux"]};
-            operand_acc <= !{at_k["gemm"]} && {at_k["operand"]} == 2'd{Operand.ACC.value};
-            operand_acc_now <= operand_acc;
-        end
+        // k to k+5: the lanes
+        wire [{CHOICE.width - 1}:0] choice;
+        {_delay("choice", "what", CHOICE.width, early)}
         generate for (i = 0; i < {block}; i = i + 1) begin : lanes
-            reg [31:0] a_before, b_before;
-            wire [31:0] aux_lane = aux_data[32 * i +: 32];
-            wire [7:0] inp_lane = outer_soon[8 * i +: 8];
-            always @(posedge clk) begin
-                a_before <= aux_lane & {{32{{from_aux}}}};
-                case (other)
-                    2'd{Operand.IMM.value}: b_before <= outer_soon[31:0];
-                    2'd{Operand.INP.value}: b_before <= {{{{24{{inp_lane[7]}}}}, inp_lane}};
-                    2'd{Operand.AUX.value}: b_before <= aux_lane;
-                    default: b_before <= 32'd0;
-                endcase
-            end
-            wire [31:0] a = a_before | acc_data[32 * i +: 32] & {{32{{{now["from_acc"]}}}}};
-            wire [31:0] b = b_before | sums[32 * i +: 32] & {{32{{{now["gemm"]}}}}}
-                | acc_data_1[32 * i +: 32] & {{32{{operand_acc_now}}}};
-            alu alu (.clk(clk), .op({now["op"]}), .a(a), .b(b), .result(acc_result[32 * i +: 32]));
+            alu alu (.clk(clk), .choice(choice), .word(outer_soon[31:0]), .narrow(outer_soon[8 * i +: 8]),
+                .aux(aux_data[32 * i +: 32]), .acc(acc_data[32 * i +: 32]), .sum(sums[32 * i +: 32]),
+                .result(acc_result[32 * i +: 32]));
         end endgenerate
 
         // k+5: the result
-        {_delay("acc_at", now["at"], 12, RESULT - 2)}
+        {_delay("acc_at", "acc_read", 12, RESULT)}
         assign acc_write = flow[{late - 1}];
         """)
 

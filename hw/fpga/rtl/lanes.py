@@ -6,8 +6,11 @@ What holds here: both take a step a cycle and know nothing of steps; when their 
 from __future__ import annotations
 
 from tracedsl.hw.fpga.config import Config
-from tracedsl.hw.fpga.isa import Op
-from tracedsl.hw.fpga.rtl.verilog import log2, module
+from tracedsl.hw.fpga.isa import Op, Operand
+from tracedsl.hw.fpga.rtl.verilog import Record, log2, module
+
+# How a lane gets its operands, and what it does with them
+CHOICE = Record({"gemm": 1, "from_acc": 1, "from_aux": 1, "operand": 2, "op": 3})
 
 
 def lanes(config: Config) -> list[str]:
@@ -53,32 +56,60 @@ def _sign(part: str, width: int) -> str:
 
 
 def _alu() -> str:
+    """Every lane keeps its own copy of what chooses: one register for all would have to reach all over the chip."""
     picks = {op: f"3'd{op.value}" for op in Op}
+    field = {name: CHOICE.of("choice", name) for name in CHOICE.fields}
     return module(
-        "alu", "A lane behind the array: `a` op `b`, three cycles later. The middle one adds, multiplies and shifts by "
-        "whole bytes; the last one adds the products' halves, shifts by bits, and chooses.",
-        [("input", 3, "op"), ("input", 32, "a"), ("input", 32, "b"), ("output", 32, "result")],
+        "alu", "A lane behind the array. `choice` comes first; `word` (the immediate), `narrow` (a byte of inp) and "
+        "`aux` one cycle later, `acc` and `sum` two, the result five. The second stage adds, multiplies and shifts by "
+        "whole bytes; the third adds the products' halves, shifts by bits, and takes one of them.",
+        [("input", CHOICE.width, "choice"), ("input", 32, "word"), ("input", 8, "narrow"), ("input", 32, "aux"),
+         ("input", 32, "acc"), ("input", 32, "sum"), ("output", 32, "result")],
         f"""
+        // operands; zero is what comes from elsewhere
+        reg [1:0] other;
+        reg a_aux, a_acc, b_acc, b_sum, a_acc_1, b_acc_1, b_sum_1;
+        reg [2:0] op_0, op_1;
+        reg [31:0] a_before, b_before, acc_1;
+        always @(posedge clk) begin
+            other <= {field["gemm"]} ? 2'd{Operand.ACC.value} : {field["operand"]};
+            a_aux <= {field["from_aux"]};
+            a_acc <= {field["from_acc"]};
+            b_acc <= !{field["gemm"]} && {field["operand"]} == 2'd{Operand.ACC.value};
+            b_sum <= {field["gemm"]};
+            op_0 <= {field["op"]};
+
+            a_before <= aux & {{32{{a_aux}}}};
+            case (other)
+                2'd{Operand.IMM.value}: b_before <= word;
+                2'd{Operand.INP.value}: b_before <= {{{{24{{narrow[7]}}}}, narrow}};
+                2'd{Operand.AUX.value}: b_before <= aux;
+                default: b_before <= 32'd0;
+            endcase
+            {{a_acc_1, b_acc_1, b_sum_1, op_1}} <= {{a_acc, b_acc, b_sum, op_0}};
+            acc_1 <= acc;
+        end
+
         reg [31:0] left, right, left_1, right_1, coarse, found;
         reg signed [32:0] low;
         reg [15:0] high;
         reg [2:0] what, what_1, fine;
-        reg [32:0] sum;
+        reg [32:0] total;
         assign result = found;
         wire signed [16:0] left_low = {{1'b0, left[15:0]}};
         wire signed [15:0] right_low = right[15:0];
         wire minus = what != {picks[Op.ADD]};
-        wire less = sum[32];
+        wire less = total[32];
         wire take_right = what_1 == {picks[Op.MOV]} || less == (what_1 == {picks[Op.MAX]});
         wire [31:0] product = {{low[31:16] + high, low[15:0]}};
         wire signed [31:0] coarse_now = coarse;
         wire unused_sign = low[32];
         always @(posedge clk) begin
-            left <= a;
-            right <= b;
-            what <= op;
+            left <= a_before | acc & {{32{{a_acc_1}}}};
+            right <= b_before | sum & {{32{{b_sum_1}}}} | acc_1 & {{32{{b_acc_1}}}};
+            what <= op_1;
 
-            sum <= {{left[31], left}} + ({{right[31], right}} ^ {{33{{minus}}}}) + {{32'd0, minus}};
+            total <= {{left[31], left}} + ({{right[31], right}} ^ {{33{{minus}}}}) + {{32'd0, minus}};
             low <= left_low * right_low;
             high <= left[31:16] * right[15:0];
             coarse <= $signed(left) >>> {{right[4:3], 3'd0}};
@@ -86,7 +117,7 @@ def _alu() -> str:
             {{left_1, right_1, what_1}} <= {{left, right, what}};
 
             case (what_1)
-                {picks[Op.ADD]}, {picks[Op.SUB]}: found <= sum[31:0];
+                {picks[Op.ADD]}, {picks[Op.SUB]}: found <= total[31:0];
                 {picks[Op.MUL]}: found <= product;
                 {picks[Op.SHR]}: found <= coarse_now >>> fine;
                 default: found <= take_right ? right_1 : left_1;

@@ -181,13 +181,12 @@ def send(config: Config) -> str:
             wire [31:0] narrow = {chosen};
             wire [31:0] raw;
             if (lane < {words}) begin : word
-                scale scale (.clk(clk), .value(wide ? {wide} : narrow), .multiplier(multiplier), .shift(shift),
-                    .round(round),
-                    .low(low), .high(high), .clipped(bytes[8 * lane +: 8]), .raw(raw));
+                scale scale (.clk(clk), .narrow(narrow), .whole({wide}), .wide(wide), .multiplier(multiplier),
+                    .shift(shift), .round(round), .low(low), .high(high), .clipped(bytes[8 * lane +: 8]), .raw(raw));
                 assign wides[32 * lane +: 32] = raw;
             end else begin : narrow_only
-                scale scale (.clk(clk), .value(narrow), .multiplier(multiplier), .shift(shift), .round(round),
-                    .low(low), .high(high), .clipped(bytes[8 * lane +: 8]), .raw(raw));
+                scale scale (.clk(clk), .narrow(narrow), .whole(narrow), .wide(1'b0), .multiplier(multiplier),
+                    .shift(shift), .round(round), .low(low), .high(high), .clipped(bytes[8 * lane +: 8]), .raw(raw));
                 wire unused_raw = &{{raw}};
             end
         end endgenerate
@@ -210,12 +209,16 @@ def _choose(index: str, choices: list[str]) -> str:
 def scale() -> str:
     """The module `scale`: one lane of requantisation."""
     return module(
-        "scale", "(value * multiplier + round) >> shift, clipped: two products, two sums, a shift by bytes that "
-        "leaves 16 bits and whether more are needed, a shift by bits. `raw`: the low 32 bits of the sum, at the same "
-        "time.",
-        [("input", 32, "value"), ("input", 15, "multiplier"), ("input", 6, "shift"), ("input", 48, "round"),
-         ("input", 8, "low"), ("input", 8, "high"), ("output", 8, "clipped"), ("output", 32, "raw")],
+        "scale", "(value * multiplier + round) >> shift, clipped; the value is `whole` or `narrow`. Two products, two "
+        "sums, a shift by bytes that leaves 16 bits and whether more are needed, a shift by bits. `raw`: the low 32 "
+        "bits of the sum, at the same time.",
+        [("input", 32, "narrow"), ("input", 32, "whole"), ("input", 1, "wide"), ("input", 15, "multiplier"),
+         ("input", 6, "shift"), ("input", 48, "round"), ("input", 8, "low"), ("input", 8, "high"),
+         ("output", 8, "clipped"), ("output", 32, "raw")],
         f"""
+        reg from_whole;
+        reg [5:0] by;
+        reg signed [7:0] least, most;
         reg [31:0] held;
         reg signed [32:0] low_product, low_kept;
         reg signed [31:0] high_product;
@@ -233,7 +236,10 @@ def scale() -> str:
         assign clipped = result;
         assign raw = raw_3;
         always @(posedge clk) begin
-            held <= value;
+            from_whole <= wide;
+            by <= shift;
+            {{least, most}} <= {{low, high}};
+            held <= from_whole ? whole : narrow;
             low_product <= low_half * factor;
             high_product <= high_half * factor;
             upper <= {{high_product, 16'd0}} + round;
@@ -241,20 +247,18 @@ def scale() -> str:
             sum <= upper + {{{{15{{low_kept[32]}}}}, low_kept}};
             sign <= sum[47];
             raw_1 <= sum[31:0];
-            case (shift[5:3])
+            case (by[5:3])
                 {_windows()}
             endcase
-            shifted <= window[{{1'b0, shift[2:0]}} +: 8];
-            too_big_2 <= too_big || (window ^ {{16{{sign}}}}) >> ({{1'b0, shift[2:0]}} + 4'd7) != 16'd0;
+            shifted <= window[{{1'b0, by[2:0]}} +: 8];
+            too_big_2 <= too_big || (window ^ {{16{{sign}}}}) >> ({{1'b0, by[2:0]}} + 4'd7) != 16'd0;
             sign_2 <= sign;
             raw_2 <= raw_1;
             result <= clip;
             raw_3 <= raw_2;
         end
-        wire signed [7:0] whole = too_big_2 ? {{sign_2, {{7{{!sign_2}}}}}} : shifted;
-        wire signed [7:0] least = low;
-        wire signed [7:0] most = high;
-        wire [7:0] clip = whole < least ? low : whole > most ? high : whole;
+        wire signed [7:0] full = too_big_2 ? {{sign_2, {{7{{!sign_2}}}}}} : shifted;
+        wire [7:0] clip = full < least ? least : full > most ? most : full;
         """)
 
 

@@ -749,35 +749,63 @@ module lane (
     assign sum = {{13{sum2_0[18]}}, sum2_0};
 endmodule
 
-// A lane behind the array: `a` op `b`, three cycles later. The middle one adds, multiplies and shifts by whole
-// bytes; the last one adds the products' halves, shifts by bits, and chooses.
+// A lane behind the array. `choice` comes first; `word` (the immediate), `narrow` (a byte of inp) and `aux` one
+// cycle later, `acc` and `sum` two, the result five. The second stage adds, multiplies and shifts by whole bytes;
+// the third adds the products' halves, shifts by bits, and takes one of them.
 module alu (
     input wire clk,
-    input wire [2:0] op,
-    input wire [31:0] a,
-    input wire [31:0] b,
+    input wire [7:0] choice,
+    input wire [31:0] word,
+    input wire [7:0] narrow,
+    input wire [31:0] aux,
+    input wire [31:0] acc,
+    input wire [31:0] sum,
     output wire [31:0] result
 );
+    // operands; zero is what comes from elsewhere
+    reg [1:0] other;
+    reg a_aux, a_acc, b_acc, b_sum, a_acc_1, b_acc_1, b_sum_1;
+    reg [2:0] op_0, op_1;
+    reg [31:0] a_before, b_before, acc_1;
+    always @(posedge clk) begin
+        other <= choice[0] ? 2'd3 : choice[4:3];
+        a_aux <= choice[2];
+        a_acc <= choice[1];
+        b_acc <= !choice[0] && choice[4:3] == 2'd3;
+        b_sum <= choice[0];
+        op_0 <= choice[7:5];
+
+        a_before <= aux & {32{a_aux}};
+        case (other)
+            2'd0: b_before <= word;
+            2'd1: b_before <= {{24{narrow[7]}}, narrow};
+            2'd2: b_before <= aux;
+            default: b_before <= 32'd0;
+        endcase
+        {a_acc_1, b_acc_1, b_sum_1, op_1} <= {a_acc, b_acc, b_sum, op_0};
+        acc_1 <= acc;
+    end
+
     reg [31:0] left, right, left_1, right_1, coarse, found;
     reg signed [32:0] low;
     reg [15:0] high;
     reg [2:0] what, what_1, fine;
-    reg [32:0] sum;
+    reg [32:0] total;
     assign result = found;
     wire signed [16:0] left_low = {1'b0, left[15:0]};
     wire signed [15:0] right_low = right[15:0];
     wire minus = what != 3'd1;
-    wire less = sum[32];
+    wire less = total[32];
     wire take_right = what_1 == 3'd0 || less == (what_1 == 3'd4);
     wire [31:0] product = {low[31:16] + high, low[15:0]};
     wire signed [31:0] coarse_now = coarse;
     wire unused_sign = low[32];
     always @(posedge clk) begin
-        left <= a;
-        right <= b;
-        what <= op;
+        left <= a_before | acc & {32{a_acc_1}};
+        right <= b_before | sum & {32{b_sum_1}} | acc_1 & {32{b_acc_1}};
+        what <= op_1;
 
-        sum <= {left[31], left} + ({right[31], right} ^ {33{minus}}) + {32'd0, minus};
+        total <= {left[31], left} + ({right[31], right} ^ {33{minus}}) + {32'd0, minus};
         low <= left_low * right_low;
         high <= left[31:16] * right[15:0];
         coarse <= $signed(left) >>> {right[4:3], 3'd0};
@@ -785,7 +813,7 @@ module alu (
         {left_1, right_1, what_1} <= {left, right, what};
 
         case (what_1)
-            3'd1, 3'd2: found <= sum[31:0];
+            3'd1, 3'd2: found <= total[31:0];
             3'd5: found <= product;
             3'd6: found <= coarse_now >>> fine;
             default: found <= take_right ? right_1 : left_1;
@@ -798,7 +826,7 @@ module pipeline (
     input wire clk,
     input wire reset,
     input wire step,
-    input wire [19:0] what,
+    input wire [7:0] what,
     input wire over,
     input wire [1:0] give,
     output wire [1:0] given,
@@ -878,60 +906,32 @@ module pipeline (
             .sum(sums[32 * i +: 32]));
     end endgenerate
 
-    // k+1, k+2: operands, zero where they come from elsewhere; k+3 to k+5: lanes
-    wire [19:0] what_k, what_now;
-    wire unused_bits = &{what_now[4:3], what_now[2]};
-    reg [19:0] what_k_1, what_k_2, what_k_3, what_k_4, what_k_5;
-    assign what_k = what_k_5;
+    // k to k+5: the lanes
+    wire [7:0] choice;
+    reg [7:0] choice_1, choice_2, choice_3, choice_4, choice_5;
+    assign choice = choice_5;
     always @(posedge clk) begin
-    what_k_1 <= what;
-    what_k_2 <= what_k_1;
-    what_k_3 <= what_k_2;
-    what_k_4 <= what_k_3;
-    what_k_5 <= what_k_4;
-    end
-    reg [19:0] what_now_1, what_now_2;
-    assign what_now = what_now_2;
-    always @(posedge clk) begin
-    what_now_1 <= what_k;
-    what_now_2 <= what_now_1;
-    end
-    reg [255:0] acc_data_1;
-    reg [1:0] other;  // what `b` is if neither a sum nor an accumulator
-    reg from_aux, operand_acc, operand_acc_now;
-    always @(posedge clk) begin
-        acc_data_1 <= acc_data;
-        other <= what_k[0] ? 2'd3 : what_k[4:3];
-        from_aux <= what_k[2];
-        operand_acc <= !what_k[0] && what_k[4:3] == 2'd3;
-        operand_acc_now <= operand_acc;
+    choice_1 <= what;
+    choice_2 <= choice_1;
+    choice_3 <= choice_2;
+    choice_4 <= choice_3;
+    choice_5 <= choice_4;
     end
     generate for (i = 0; i < 8; i = i + 1) begin : lanes
-        reg [31:0] a_before, b_before;
-        wire [31:0] aux_lane = aux_data[32 * i +: 32];
-        wire [7:0] inp_lane = outer_soon[8 * i +: 8];
-        always @(posedge clk) begin
-            a_before <= aux_lane & {32{from_aux}};
-            case (other)
-                2'd0: b_before <= outer_soon[31:0];
-                2'd1: b_before <= {{24{inp_lane[7]}}, inp_lane};
-                2'd2: b_before <= aux_lane;
-                default: b_before <= 32'd0;
-            endcase
-        end
-        wire [31:0] a = a_before | acc_data[32 * i +: 32] & {32{what_now[1]}};
-        wire [31:0] b = b_before | sums[32 * i +: 32] & {32{what_now[0]}}
-            | acc_data_1[32 * i +: 32] & {32{operand_acc_now}};
-        alu alu (.clk(clk), .op(what_now[7:5]), .a(a), .b(b), .result(acc_result[32 * i +: 32]));
+        alu alu (.clk(clk), .choice(choice), .word(outer_soon[31:0]), .narrow(outer_soon[8 * i +: 8]),
+            .aux(aux_data[32 * i +: 32]), .acc(acc_data[32 * i +: 32]), .sum(sums[32 * i +: 32]),
+            .result(acc_result[32 * i +: 32]));
     end endgenerate
 
     // k+5: the result
-    reg [11:0] acc_at_1, acc_at_2, acc_at_3;
-    assign acc_at = acc_at_3;
+    reg [11:0] acc_at_1, acc_at_2, acc_at_3, acc_at_4, acc_at_5;
+    assign acc_at = acc_at_5;
     always @(posedge clk) begin
-    acc_at_1 <= what_now[19:8];
+    acc_at_1 <= acc_read;
     acc_at_2 <= acc_at_1;
     acc_at_3 <= acc_at_2;
+    acc_at_4 <= acc_at_3;
+    acc_at_5 <= acc_at_4;
     end
     assign acc_write = flow[9];
 endmodule
@@ -992,7 +992,7 @@ module compute (
         immediate <= head[173:142];
     end
 
-    wire [19:0] what = {acc_address, !alu ? 3'd1 : once && first ? 3'd0 : op, start, !alu && start == 2'd2 && !(once && !first), alu || start == 2'd0 || (once && !first), !alu};
+    wire [7:0] what = {!alu ? 3'd1 : once && first ? 3'd0 : op, start, !alu && start == 2'd2 && !(once && !first), alu || start == 2'd0 || (once && !first), !alu};
     wire at_operand = operand_now && alu && start == 2'd3;
     pipeline pipeline (.clk(clk), .reset(reset), .step(step), .what(what), .over(step && last),
         .give({step && last && give_next, step && last && give_prev}), .given({push_next, push_prev}),
@@ -1122,11 +1122,14 @@ module fifo_67x32 (
     end
 endmodule
 
-// (value * multiplier + round) >> shift, clipped: two products, two sums, a shift by bytes that leaves 16 bits and
-// whether more are needed, a shift by bits. `raw`: the low 32 bits of the sum, at the same time.
+// (value * multiplier + round) >> shift, clipped; the value is `whole` or `narrow`. Two products, two sums, a
+// shift by bytes that leaves 16 bits and whether more are needed, a shift by bits. `raw`: the low 32 bits of the
+// sum, at the same time.
 module scale (
     input wire clk,
-    input wire [31:0] value,
+    input wire [31:0] narrow,
+    input wire [31:0] whole,
+    input wire wide,
     input wire [14:0] multiplier,
     input wire [5:0] shift,
     input wire [47:0] round,
@@ -1135,6 +1138,9 @@ module scale (
     output wire [7:0] clipped,
     output wire [31:0] raw
 );
+    reg from_whole;
+    reg [5:0] by;
+    reg signed [7:0] least, most;
     reg [31:0] held;
     reg signed [32:0] low_product, low_kept;
     reg signed [31:0] high_product;
@@ -1152,7 +1158,10 @@ module scale (
     assign clipped = result;
     assign raw = raw_3;
     always @(posedge clk) begin
-        held <= value;
+        from_whole <= wide;
+        by <= shift;
+        {least, most} <= {low, high};
+        held <= from_whole ? whole : narrow;
         low_product <= low_half * factor;
         high_product <= high_half * factor;
         upper <= {high_product, 16'd0} + round;
@@ -1160,7 +1169,7 @@ module scale (
         sum <= upper + {{15{low_kept[32]}}, low_kept};
         sign <= sum[47];
         raw_1 <= sum[31:0];
-        case (shift[5:3])
+        case (by[5:3])
             3'd0: begin window <= long[15:0]; too_big <= |long[55:15] && !(&long[55:15]); end
             3'd1: begin window <= long[23:8]; too_big <= |long[55:23] && !(&long[55:23]); end
             3'd2: begin window <= long[31:16]; too_big <= |long[55:31] && !(&long[55:31]); end
@@ -1168,17 +1177,15 @@ module scale (
             3'd4: begin window <= long[47:32]; too_big <= |long[55:47] && !(&long[55:47]); end
             default: begin window <= long[55:40]; too_big <= |long[55:55] && !(&long[55:55]); end
         endcase
-        shifted <= window[{1'b0, shift[2:0]} +: 8];
-        too_big_2 <= too_big || (window ^ {16{sign}}) >> ({1'b0, shift[2:0]} + 4'd7) != 16'd0;
+        shifted <= window[{1'b0, by[2:0]} +: 8];
+        too_big_2 <= too_big || (window ^ {16{sign}}) >> ({1'b0, by[2:0]} + 4'd7) != 16'd0;
         sign_2 <= sign;
         raw_2 <= raw_1;
         result <= clip;
         raw_3 <= raw_2;
     end
-    wire signed [7:0] whole = too_big_2 ? {sign_2, {7{!sign_2}}} : shifted;
-    wire signed [7:0] least = low;
-    wire signed [7:0] most = high;
-    wire [7:0] clip = whole < least ? low : whole > most ? high : whole;
+    wire signed [7:0] full = too_big_2 ? {sign_2, {7{!sign_2}}} : shifted;
+    wire [7:0] clip = full < least ? least : full > most ? most : full;
 endmodule
 
 // The half of the store unit that makes data ready. One beat a cycle while there is credit; the next store begins
@@ -1270,13 +1277,12 @@ module send (
         wire [31:0] narrow = acc_data[32 * (lane + 0) +: 32];
         wire [31:0] raw;
         if (lane < 2) begin : word
-            scale scale (.clk(clk), .value(wide ? (part_at_data == 2'd0 ? acc_data[32 * (lane + 0) +: 32] : part_at_data == 2'd1 ? acc_data[32 * (lane + 2) +: 32] : part_at_data == 2'd2 ? acc_data[32 * (lane + 4) +: 32] : acc_data[32 * (lane + 6) +: 32]) : narrow), .multiplier(multiplier), .shift(shift),
-                .round(round),
-                .low(low), .high(high), .clipped(bytes[8 * lane +: 8]), .raw(raw));
+            scale scale (.clk(clk), .narrow(narrow), .whole((part_at_data == 2'd0 ? acc_data[32 * (lane + 0) +: 32] : part_at_data == 2'd1 ? acc_data[32 * (lane + 2) +: 32] : part_at_data == 2'd2 ? acc_data[32 * (lane + 4) +: 32] : acc_data[32 * (lane + 6) +: 32])), .wide(wide), .multiplier(multiplier),
+                .shift(shift), .round(round), .low(low), .high(high), .clipped(bytes[8 * lane +: 8]), .raw(raw));
             assign wides[32 * lane +: 32] = raw;
         end else begin : narrow_only
-            scale scale (.clk(clk), .value(narrow), .multiplier(multiplier), .shift(shift), .round(round),
-                .low(low), .high(high), .clipped(bytes[8 * lane +: 8]), .raw(raw));
+            scale scale (.clk(clk), .narrow(narrow), .whole(narrow), .wide(1'b0), .multiplier(multiplier),
+                .shift(shift), .round(round), .low(low), .high(high), .clipped(bytes[8 * lane +: 8]), .raw(raw));
             wire unused_raw = &{raw};
         end
     end endgenerate
