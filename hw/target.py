@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _TARGETS: dict[str, tuple[str, ...]] = {
     "cpu": ("tracedsl.hw.cpu.target", "Cpu"),
     "numba": ("tracedsl.hw.numba.target", "Numba"),
+    "fpga-sim": ("tracedsl.hw.fpga.target", "FpgaSim"),
     **{name: ("tracedsl.hw.cross.target", "Cross", name)
        for name in ("aarch64", "aarch64-sve", "riscv64", "riscv64-rvv", "wasm32")},
 }
@@ -112,6 +113,11 @@ class Target(Protocol):
     @property
     def description(self) -> Description: ...
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What `text` can show."""
+        ...
+
     def fingerprint(self) -> str:
         """What, beside the program, decides what `compile` makes: part of every cache key."""
         ...
@@ -121,7 +127,7 @@ class Target(Protocol):
         ...
 
     def text(self, what: str, program: LoopProgram) -> str:
-        """A readable form of the code: "llvm" or "asm"."""
+        """A readable form of the code: one of `texts`."""
         ...
 
     def missing(self) -> tuple[tuple[str, str], ...]:
@@ -136,10 +142,12 @@ class Target(Protocol):
 
 
 def target(name: str) -> Target:
-    """The target of this name. Raises TracedslError (H003) if there is none."""
-    if name not in _TARGETS:
-        raise TracedslError("H003", f"there is no target {name!r}", hint=nearest(name, _TARGETS))
-    return _load(name)
+    """The target of this name. What stands behind a colon are settings of the target's own: "fpga-sim:block=16,rtl".
+    Raises TracedslError (H003) if there is none."""
+    base, _, settings = name.partition(":")
+    if base not in _TARGETS:
+        raise TracedslError("H003", f"there is no target {base!r}", hint=nearest(base, _TARGETS))
+    return _load(base, settings)
 
 
 def names() -> list[str]:
@@ -152,7 +160,10 @@ def missing(name: str) -> tuple[tuple[str, str], ...]:
 
 
 @cache
-def _load(name: str) -> Target:
+def _load(name: str, settings: str) -> Target:
     module, attribute, *given = _TARGETS[name]
-    made: Target = getattr(import_module(module), attribute)(*given)
+    kind = getattr(import_module(module), attribute)
+    if settings and not hasattr(kind, "configured"):
+        raise TracedslError("H003", f"the target {name!r} has no settings", hint=f"target={name!r}")
+    made: Target = kind.configured(settings) if settings else kind(*given)
     return made

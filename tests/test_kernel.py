@@ -325,7 +325,7 @@ def test_a_function_that_raises_half_way_raises_the_same() -> None:
 
 
 def test_a_fault_of_the_compiler_is_no_fault_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*args: Any) -> Any:
+    def broken(*args: Any, **options: Any) -> Any:
         raise IndexError("inside the compiler")
 
     monkeypatch.setattr("tracedsl.rewrite.tensor.lower.lower", broken)

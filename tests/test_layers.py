@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "autotune": BASE,
     "capture": BASE,
     "programs": BASE | {"autotune"},
-    "hw": BASE | {"ir", "autotune"},
+    "hw": BASE | {"ir", "autotune", "schedule"},
     "schedule": BASE | {"ir"},
     "capture.tensor": SHARED,
     "capture.language": SHARED | {"programs"},

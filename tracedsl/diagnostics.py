@@ -107,6 +107,8 @@ CODES: dict[str, str] = {
     "H065": "hardware tool is missing",
     "H066": "hardware tool failed",
     "H067": "simulation went over its limit",
+    "H068": "tile does not fit the scratchpads",
+    "H069": "nothing runs on the accelerator",
     "S001": "schedule names something that does not exist",
     "S002": "schedule primitive with a bad argument",
     "S003": "loop cannot be of that kind",

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tracedsl.rewrite.passes import Rewritten
     from tracedsl.rewrite.tensor.lower import TaskProgram
     from tracedsl.schedule import Schedule
+    from tracedsl.schedule.planner import Planner
 
 MAX_VARIANTS = 64    # specialisations of one function; further shapes run in NumPy rather than compiling for ever
 
@@ -59,6 +60,7 @@ class Stages:
     tasks: TaskProgram
     schedules: tuple[Schedule, ...]
     loops: LoopProgram
+    places: tuple[str, ...]
     seconds: Mapping[str, float]
 
 
@@ -89,23 +91,26 @@ class _Compiler:
         """Everything up to loop nests. Raises `Unsupported` if there is no way to compile this call."""
         # the stages are loaded here: a kernel that comes from disk needs none of them
         from tracedsl.capture.tensor.kernel import capture_kernel
+        from tracedsl.kernel_tuning import planner_of
         from tracedsl.rewrite.passes import run_passes
         from tracedsl.rewrite.tensor.lower import lower
         from tracedsl.rewrite.tensor.memory import loop_program
         from tracedsl.rewrite.tensor.passes import TENSOR_PASSES
-        from tracedsl.schedule import lower_task
 
-        clock = _Clock()
+        clock, planner = _Clock(), planner_of(self.on)
         with clock("capture"):
             captured = capture_kernel(self.function, bound, self.environment)
         with clock("rewrite"):
-            rewritten = run_passes(captured.graph, TENSOR_PASSES, disable=self.options.disable)
-            tasks = lower(rewritten.graph)
+            rewritten = run_passes(captured.graph, TENSOR_PASSES, disable=(*self.options.disable, *planner.disable))
+            tasks = lower(rewritten.graph, apart=planner.apart)
+            planner.admit(tasks.tasks)
         with clock("tune"):
-            schedules = tuple(self._schedules(tasks))
+            schedules = tuple(self._schedules(tasks, planner))
         with clock("loops"):
-            nests = [lower_task(task, schedule) for task, schedule in zip(tasks.tasks, schedules)]
-        return Stages(captured, rewritten, tasks, schedules, loop_program(tasks, nests), clock.seconds)
+            nests = [planner.lower(task, schedule) for task, schedule in zip(tasks.tasks, schedules)]
+        places = tuple(map(planner.where, tasks.tasks))
+        return Stages(captured, rewritten, tasks, schedules, loop_program(tasks, nests),
+                      places if any(places) else (), clock.seconds)
 
     def build(self, bound: Bound, key: Key) -> Variant:
         """All stages: a function and the types of its arguments in, a variant out, kept on disk under `key`."""
@@ -137,16 +142,14 @@ class _Compiler:
             found = load_variant(self.store, key, self.on)     # another process may have made it meanwhile
             return found if found is not None else self.build(bound, key).because(why)
 
-    def _schedules(self, tasks: TaskProgram) -> Iterator[Schedule]:
-        from tracedsl.schedule import default_schedule
-
+    def _schedules(self, tasks: TaskProgram, planner: Planner) -> Iterator[Schedule]:
         for task in tasks.tasks:
             if self.options.tune:
                 from tracedsl.kernel_tuning import tune_task
 
                 yield tune_task(task, self.on, self.options.tune, self.store)
             else:
-                yield default_schedule(task, self.on.description)
+                yield planner.default(task)
 
 
 @natively_callable

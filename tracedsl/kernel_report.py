@@ -5,7 +5,8 @@ What holds here: texts only; what they tell was decided and kept elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from textwrap import indent
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -46,24 +47,28 @@ def _variant(variant: Variant | Unsupported) -> Iterable[str]:
     if origin.why:
         yield f"  {origin.why}"
     yield from (f"  rewrite  {text}" for text in variant.report.passes)
-    for task, schedule in zip(variant.report.tasks, variant.report.schedules):
+    yield from (f"  {note}" for note in variant.report.notes)
+    places = variant.report.places or ("",) * len(variant.report.tasks)
+    for task, schedule, place in zip(variant.report.tasks, variant.report.schedules, places):
         yield indent(task, "  ")
+        if place:
+            yield f"    {place}"
         yield indent(schedule, "    schedule  ")
 
 
 def show_stage(what: str, made: Stages, on: Target) -> str:
     """The text of one stage. Raises TracedslError K002 for an unknown word."""
-    texts = {
+    texts: dict[str, Callable[[], str]] = {
         "graph": lambda: str(made.captured.graph),
         "rewritten": lambda: str(made.rewritten.graph),
         "tasks": lambda: str(made.tasks),
         "schedule": lambda: "\n".join(map(str, made.schedules)),
         "hint": lambda: "\n".join(schedule.as_python() for schedule in made.schedules),
         "loops": lambda: str(made.loops),
-        "llvm": lambda: on.text("llvm", made.loops),
-        "asm": lambda: on.text("asm", made.loops),
-        "numba": lambda: target("numba").text("numba", made.loops),
+        **{word: partial(on.text, word, made.loops) for word in on.texts},
     }
+    if "llvm" in on.texts:     # the same loops, as Python
+        texts["numba"] = lambda: target("numba").text("numba", made.loops)
     if what not in texts:
         raise TracedslError("K002", f"there is no stage {what!r} to show", hint=nearest(what, texts))
     return texts[what]()

@@ -23,7 +23,8 @@ from tracedsl.hw.target import Runnable, Target
 from tracedsl.ir.dtypes import BYTES
 from tracedsl.ir.expr import Buffer, Task, task_text
 from tracedsl.ir.loops import LoopProgram
-from tracedsl.schedule import Schedule, ScheduleSpace, default_schedule, lower_task, schedule_from_point, schedule_space
+from tracedsl.schedule import Schedule, ScheduleSpace
+from tracedsl.schedule.planner import LoopPlanner, Planner
 
 Array = np.ndarray[Any, Any]
 
@@ -32,13 +33,19 @@ _MARGIN = 0.02       # a candidate wins only if it is faster by this share: less
 _SLOW = 3.0          # a candidate this many times slower than the best is not timed again
 
 
+def planner_of(on: Target) -> Planner:
+    """Who schedules for a target."""
+    own: Planner | None = getattr(on, "planner", None)
+    return own if own is not None else LoopPlanner(on.description)
+
+
 def tune_task(task: Task, on: Target, trials: int, store: Store) -> Schedule:
     """The best of `trials` schedules of a task on this machine; the default one if nothing beats it.
 
     Ctrl-C keeps the best so far. Tasks without choices, and those that the user gave hints for, are not searched.
     """
-    default = default_schedule(task, on.description)
-    choices = schedule_space(task, on.description)
+    planner = planner_of(on)
+    default, choices = planner.default(task), planner.space(task)
     if task.hints or not choices:
         return default
     first = {name: values[0] for name, values in choices.items()}     # what the default schedule chose
@@ -82,6 +89,7 @@ class _ScheduleMeasurer:
     default: Schedule
 
     def __post_init__(self) -> None:
+        self.planner = planner_of(self.on)
         self.written = {stage.out.name for stage in self.task.stages}
         self.buffers = self.task.buffers()
         rng = np.random.default_rng(0)
@@ -94,7 +102,7 @@ class _ScheduleMeasurer:
             if self.expected is None:
                 self.best = self._seconds(self._ready(self.default))
                 self.expected = {name: self.memory[name].copy() for name in self.written if name in self.memory}
-            runnable = self._ready(schedule_from_point(self.task, self.on.description, dict(point)))
+            runnable = self._ready(self.planner.from_point(self.task, dict(point)))
             seconds = self._seconds(runnable)
         except TracedslError as error:
             return Measurement(None, error.diagnostic.what)
@@ -108,7 +116,7 @@ class _ScheduleMeasurer:
         """The best point's schedule if, timed in turns with the default one, it is faster; else the default one."""
         if best is None:
             return self.default
-        found = schedule_from_point(self.task, self.on.description, dict(best.point))
+        found = self.planner.from_point(self.task, dict(best.point))
         ready = {False: self._ready(self.default), True: self._ready(found)}
         times: dict[bool, list[float]] = {False: [], True: []}
         for _ in range(_ROUNDS):
@@ -118,7 +126,7 @@ class _ScheduleMeasurer:
         return found if faster else self.default
 
     def _ready(self, schedule: Schedule) -> Runnable:
-        nest = lower_task(self.task, schedule)
+        nest = self.planner.lower(self.task, schedule)
         read = tuple(b for b in self.buffers if b.name not in self.written)
         made = tuple(b for b in self.buffers if b.name in self.written)
         artefact = self.on.compile(LoopProgram(self.task.name, read, made, (), (nest,)))

@@ -46,14 +46,17 @@ class Report:
     passes: tuple[str, ...]
     tasks: tuple[str, ...]
     schedules: tuple[str, ...]
+    places: tuple[str, ...] = ()     # of each task, where a target has more than one
+    notes: tuple[str, ...] = ()      # of the target, on the whole
 
     def to_json(self) -> dict[str, Any]:
         return {"signature": self.signature, "passes": list(self.passes), "tasks": list(self.tasks),
-                "schedules": list(self.schedules)}
+                "schedules": list(self.schedules), "places": list(self.places), "notes": list(self.notes)}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Report:
-        return Report(str(data["signature"]), tuple(data["passes"]), tuple(data["tasks"]), tuple(data["schedules"]))
+        return Report(str(data["signature"]), tuple(data["passes"]), tuple(data["tasks"]), tuple(data["schedules"]),
+                      tuple(data["places"]), tuple(data["notes"]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +159,7 @@ def make_variant(made: Stages, artefact: Artefact, on: Target, seconds: Mapping[
     graph = made.captured.graph
     constants = tuple(np.ascontiguousarray(c) for c in made.tasks.constants)
     return Variant(made.captured.interface, _layouts(graph.params), _layouts(graph.results), constants,
-                   on.load(artefact.blobs, artefact.meta), _report(made), Origin(False, "", dict(seconds)),
+                   on.load(artefact.blobs, artefact.meta), _report(made, artefact), Origin(False, "", dict(seconds)),
                    _in_place(made))
 
 
@@ -209,7 +212,7 @@ def _from_json(rows: Sequence[Any]) -> tuple[Layout, ...]:
     return tuple((str(dtype), tuple(map(int, shape))) for dtype, shape in rows)
 
 
-def _report(made: Stages) -> Report:
+def _report(made: Stages, artefact: Artefact) -> Report:
     from tracedsl.ir.expr import task_text
 
     graph = made.captured.graph
@@ -217,4 +220,5 @@ def _report(made: Stages) -> Report:
     results = ", ".join(str(node.type) for node in graph.results)
     passes = tuple(str(record) for record in made.rewritten.records if record.changed)
     return Report(f"({params}) -> {results or 'nothing computed'}", passes,
-                  tuple(map(task_text, made.tasks.tasks)), tuple(map(str, made.schedules)))
+                  tuple(map(task_text, made.tasks.tasks)), tuple(map(str, made.schedules)), made.places,
+                  tuple(map(str, artefact.meta.get("notes", ()))))

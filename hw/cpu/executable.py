@@ -53,6 +53,16 @@ class ArrayLayout:
     def _kind(self) -> np.dtype[Any]:
         return np.dtype(self.dtype)
 
+    def at(self, address: int) -> Array:
+        """The array that lies at an address; nothing keeps its memory. Elements of float16 are given as uint16."""
+        dtype = "uint16" if self.dtype == "float16" else self.dtype
+        if 0 in self.shape:
+            return np.empty(self.shape, dtype)
+        reach = [(n - 1) * s for n, s in zip(self.shape, self.strides)]
+        low, high = sum(r for r in reach if r < 0), sum(r for r in reach if r > 0)
+        memory = (ctypes.c_uint8 * (high - low + self._kind.itemsize)).from_address(address + low)
+        return np.ndarray(self.shape, dtype, memoryview(memory), -low, self.strides)
+
     def fits(self, array: Array) -> bool:
         if array.dtype != self._kind or array.shape != self.shape:
             return False

@@ -62,6 +62,10 @@ class Cpu:
         return Description("cpu", m.vector_bytes, m.vector_registers, m.cores, (m.l1, m.l2, m.l3), on,
                            tuple(row.dot for row in available(m)))
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return "llvm", "asm"
+
     def fingerprint(self) -> str:
         """Of the machine, of LLVM and of the code generator itself."""
         return digest(self.machine.fingerprint(), str(self.machine.cores), _generator(), str(self.contract))[:16]

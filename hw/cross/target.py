@@ -58,6 +58,10 @@ class Cross:
     def description(self) -> Description:
         return replace(self._cpu.description, name=self.name)
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return self._cpu.texts
+
     def fingerprint(self) -> str:
         """Of the machine, of LLVM, of the generator and of what starts the code."""
         return digest(self._cpu.fingerprint(), code_digest(Path(__file__).parent), str(self.row))[:16]

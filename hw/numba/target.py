@@ -6,7 +6,6 @@ for this machine's CPU, so that what is seen is what the other target runs.
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -55,6 +54,10 @@ class Numba:
     @property
     def description(self) -> Description:
         return replace(Cpu().description, name="numba")
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return ("numba",)
 
     def fingerprint(self) -> str:
         """Of Numba, of this generator, of the machine that schedules are made for. Raises TracedslError (H040)."""
@@ -108,22 +111,11 @@ class Compiled:
     def run(self, pointers: Iterable[int]) -> None:
         """Run on the arrays at these addresses: params, then results. Nothing is checked."""
         with np.errstate(all="ignore"):
-            self._run(*(_array_at(at, layout) for at, layout in zip(pointers, self._layouts, strict=True)))
+            self._run(*(layout.at(address) for address, layout in zip(pointers, self._layouts, strict=True)))
 
 
 def _memory(layout: ArrayLayout) -> str:
     return "uint16" if layout.dtype == "float16" else layout.dtype
-
-
-def _array_at(address: int, layout: ArrayLayout) -> Array:
-    """The array at an address. Nothing keeps its memory."""
-    size = np.dtype(_memory(layout)).itemsize
-    if 0 in layout.shape:
-        return np.empty(layout.shape, _memory(layout))
-    reach = [(n - 1) * s for n, s in zip(layout.shape, layout.strides)]
-    low, high = sum(r for r in reach if r < 0), sum(r for r in reach if r > 0)
-    memory = (ctypes.c_uint8 * (high - low + size)).from_address(address + low)
-    return np.ndarray(layout.shape, _memory(layout), memoryview(memory), -low, layout.strides)
 
 
 def _numba() -> Any:

@@ -26,7 +26,8 @@ Kind = OneOf["serial", "parallel", "vector", "unroll", "tensor"]
 
 @dataclass(frozen=True, eq=False)
 class Stmt:
-    """A step of a nest."""
+    """A step of a nest. A target that does a task in its own way makes a nest of one statement of its own, whose text
+    tells what it is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +134,8 @@ def _lines(body: tuple[Stmt, ...], indent: str) -> Iterator[str]:
                 yield f"{indent}{_target(step)} = {text(step.value)}"
             case Update():
                 yield f"{indent}{_target(step)} = {step.combine}({_target(step)}, {text(step.value)})"
+            case _:
+                yield f"{indent}{step}"
 
 
 def _block(head: str, body: tuple[Stmt, ...], indent: str) -> Iterator[str]:

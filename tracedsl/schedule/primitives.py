@@ -75,6 +75,8 @@ class Schedule:
     fused: tuple[tuple[str, str, str], ...] = ()
     copies: tuple[Copy, ...] = ()
     steps: tuple[Step, ...] = ()
+    virtual_at: str = ""    # inside of this leaf lies what one virtual thread does at a time
+    threads: int = 1
 
     @staticmethod
     def of(task: Task) -> Schedule:
@@ -267,6 +269,20 @@ class Schedule:
         made = replace(self, copies=(*self.copies, Copy(buffer, at)))
         return replace(made, steps=(*self.steps, ("cache_read", (buffer, at))))
 
+    def virtual(self, axis: str, threads: int = 2) -> Schedule:
+        """Hand what lies from axis `axis` on inwards to virtual threads in turn, each with its own part of the local
+        memories: while one computes, another one loads (Chen et al., TVM, 2018, section 4.4). For targets whose units
+        run on their own; elsewhere the loops are loops like others.
+
+            >>> print(_copy().split("i", 8).virtual("i_i"))
+            y: i_o:13 i_i:8 j:30
+            2 virtual threads at i_i
+        """
+        self._find(axis)
+        _whole("virtual", threads, 1)
+        made = replace(self, virtual_at=axis, threads=threads)
+        return replace(made, steps=(*self.steps, ("virtual", (axis, threads))))
+
     # -- the whole --
 
     def apply(self, steps: Iterable[Sequence[Any]]) -> Schedule:
@@ -305,6 +321,8 @@ class Schedule:
         rows = [("shared", self.loops[0])] if self.loops[0] else []
         rows += list(zip(self.stages, self.loops[1:]))
         lines = [f"{name}: {' '.join(map(str, leaves))}".rstrip() for name, leaves in rows]
+        if self.virtual_at:
+            lines.append(f"{self.threads} virtual threads at {self.virtual_at}")
         return "\n".join([*lines, *(f"{copy.buffer} cached at {copy.at}" for copy in self.copies)])
 
     # -- helpers --
@@ -346,7 +364,8 @@ class Schedule:
         return self._with(level, _spliced(self.loops[level], at, 1, (replace(leaf, kind=kind),)), name, axis)
 
 
-PRIMITIVES = ("split", "reorder", "fuse", "tile", "vectorize", "unroll", "parallel", "skew", "tensorize", "cache_read")
+PRIMITIVES = ("split", "reorder", "fuse", "tile", "vectorize", "unroll", "parallel", "skew", "tensorize", "cache_read",
+              "virtual")
 
 
 def _primitive(schedule: Schedule, name: str) -> Callable[..., Schedule]:

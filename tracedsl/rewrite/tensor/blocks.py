@@ -19,11 +19,13 @@ from dataclasses import replace
 from tracedsl.ir.dtypes import BYTES
 from tracedsl.ir.expr import Affine, Axis, Buffer, Expr, Load, Stage, Task, rebuild, substitute
 from tracedsl.rewrite.tensor.fuse import (
+    Apart,
     Hints,
     fuse_stages,
     is_contraction,
     loads,
     local_rank,
+    nothing_apart,
     reads,
     renamed_stages,
 )
@@ -33,27 +35,28 @@ MAX_ROWS, MIN_ROWS = 128, 16
 MIN_BLOCKS = 8             # so that all cores have work, where there are rows enough
 
 
-def tasks_of(name: str, stages: Sequence[Stage], hints: Mapping[str, Hints]) -> tuple[Task, ...]:
-    """All stages as tasks: chains in blocks, the others fused."""
+def tasks_of(name: str, stages: Sequence[Stage], hints: Mapping[str, Hints],
+             apart: Apart = nothing_apart) -> tuple[Task, ...]:
+    """All stages as tasks: chains in blocks, the others fused, those that are `apart` alone."""
     tasks: list[Task] = []
     start = at = 0
     while at < len(stages):
         found = chain_at(stages, at)
-        if found is None or any(stage.name in hints for stage in stages[at:found[0]]):
+        if found is None or any(stage.name in hints or apart(stage) for stage in stages[at:found[0]]):
             at += 1
             continue
         end, rank = found
-        tasks += _fused(name, stages, start, at, hints, len(tasks))
+        tasks += _fused(name, stages, start, at, hints, len(tasks), apart)
         made, shared = blocked(stages[at:end], rank)
         tasks.append(Task(f"{name}_{len(tasks)}", tuple(renamed_stages(made, shared)), shared))
         start = at = end
-    return (*tasks, *_fused(name, stages, start, len(stages), hints, len(tasks)))
+    return (*tasks, *_fused(name, stages, start, len(stages), hints, len(tasks), apart))
 
 
 def _fused(name: str, stages: Sequence[Stage], start: int, end: int, hints: Mapping[str, Hints],
-           number: int) -> tuple[Task, ...]:
+           number: int, apart: Apart) -> tuple[Task, ...]:
     outside = (*stages[:start], *stages[end:])
-    return fuse_stages(name, stages[start:end], hints, number=number, outside=outside)
+    return fuse_stages(name, stages[start:end], hints, number=number, outside=outside, apart=apart)
 
 
 def chain_at(stages: Sequence[Stage], first: int) -> tuple[int, int] | None:

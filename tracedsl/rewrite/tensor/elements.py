@@ -9,6 +9,7 @@ What holds here:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -248,13 +249,13 @@ def summed_axes(node: Node, prefix: str) -> tuple[tuple[Axis, ...], tuple[str, .
 
 def _constant(node: Node) -> Value:
     value: Any = node.attr("value").value
+    if math.prod(shape_of(node)) != 1:
+        raise NeedsBuffer(node)
+    value = value.item() if hasattr(value, "item") else value
     if dtype_of(node) in REAL_OF:
         real = REAL_OF[dtype_of(node)]
         return Pair(Const(real, float(value.real)), Const(real, float(value.imag)))
-    if shape_of(node):
-        raise NeedsBuffer(node)
-    plain = value.item() if hasattr(value, "item") else value
-    return Const(dtype_of(node), plain)
+    return Const(dtype_of(node), value)
 
 
 def _cast(value: Value, dtype: str) -> Value:

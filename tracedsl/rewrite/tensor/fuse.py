@@ -12,13 +12,14 @@ What holds here:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tracedsl.ir.dtypes import BYTES
 from tracedsl.ir.expr import Affine, Axis, Buffer, Expr, Load, Stage, Task, address, rebuild, substitute, walk
 
 Hints = tuple[tuple[str, tuple[object, ...]], ...]
+Apart = Callable[[Stage], bool]  # which stages a target does by themselves
 
 ROW_BYTES = 128 * 1024    # the largest intermediate row that is kept inside a task: on a thread's stack, in its L2
 SMALL_WORK = 32 * 1024    # points below which stages share a task although they share no axis
@@ -35,18 +36,24 @@ class _Group:
         return {stage.out.name for stage in self.stages}
 
 
+def nothing_apart(stage: Stage) -> bool:
+    return False
+
+
 def fuse_stages(name: str, stages: Sequence[Stage], hints: Mapping[str, Hints], *, number: int = 0,
-                outside: Sequence[Stage] = ()) -> tuple[Task, ...]:
+                outside: Sequence[Stage] = (), apart: Apart = nothing_apart) -> tuple[Task, ...]:
     """Put stages, which stand in an order that runs, into tasks in an order that runs, named from `number` on. Stages
-    `outside` may read or write the same buffers."""
+    `outside` may read or write the same buffers; those that are `apart` get a task of their own."""
     groups: list[_Group] = []
     writer: dict[str, int] = {}
     for stage in stages:
         first = max((writer[b] for b in reads(stage) if b in writer), default=0)
-        place = next((at for at in range(len(groups) - 1, first - 1, -1) if _joins(groups[at], stage, hints)), None)
+        alone = is_contraction(stage) or stage.scan or stage.name in hints or apart(stage)
+        near = range(len(groups) - 1, first - 1, -1) if not alone else ()
+        place = next((at for at in near if _joins(groups[at], stage)), None)
         if place is None:
             place = len(groups)
-            groups.append(_Group([], _max_rank(stage), is_contraction(stage) or stage.scan or stage.name in hints))
+            groups.append(_Group([], _max_rank(stage), alone))
         else:
             groups[place].rank = _joint_rank(groups[place], stage)
         groups[place].stages.append(stage)
@@ -94,8 +101,8 @@ def _max_rank(stage: Stage) -> int:
     return rank
 
 
-def _joins(group: _Group, stage: Stage, hints: Mapping[str, Hints]) -> bool:
-    if group.alone or is_contraction(stage) or stage.scan or stage.name in hints:
+def _joins(group: _Group, stage: Stage) -> bool:
+    if group.alone:
         return False
     rank = _joint_rank(group, stage)
     work = sum(_work(s) for s in (*group.stages, stage))

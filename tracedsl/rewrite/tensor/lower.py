@@ -46,7 +46,7 @@ from tracedsl.rewrite.tensor.elements import (
     shape_of,
     summed_axes,
 )
-from tracedsl.rewrite.tensor.fuse import Hints
+from tracedsl.rewrite.tensor.fuse import Apart, Hints, nothing_apart
 from tracedsl.rewrite.tensor.index import common_refinement, flat_position, seen_as, unflatten
 from tracedsl.rewrite.tensor.roots import Roots, choose_roots
 from tracedsl.rewrite.tensor.split_complex import Pair, Value, complex_op, split_complex
@@ -70,12 +70,13 @@ class TaskProgram:
 Strides = Mapping[str, Sequence[int]]
 
 
-def lower(graph: Graph, strides: Strides | None = None) -> TaskProgram:
+def lower(graph: Graph, strides: Strides | None = None, apart: Apart = nothing_apart) -> TaskProgram:
     """Turn a graph into fused tasks. `strides`: parameter -> element strides, row-major where nothing is said (an
-    attribute `strides` of the parameter counts as well). Raises `Unsupported` for what no loop nest can express."""
+    attribute `strides` of the parameter counts as well). `apart`: which stages get a task of their own. Raises
+    `Unsupported` for what no loop nest can express."""
     wanted: set[Node] = set()
     while True:
-        lowering = _Lowering(graph, choose_roots(graph, wanted), dict(strides or {}))
+        lowering = _Lowering(graph, choose_roots(graph, wanted), dict(strides or {}), apart)
         try:
             return lowering.run()
         except NeedsBuffer as need:
@@ -87,11 +88,12 @@ def lower(graph: Graph, strides: Strides | None = None) -> TaskProgram:
 class _Lowering:
     """One attempt, for one choice of roots."""
 
-    def __init__(self, graph: Graph, roots: Roots, strides: dict[str, Sequence[int]]) -> None:
+    def __init__(self, graph: Graph, roots: Roots, strides: dict[str, Sequence[int]], apart: Apart) -> None:
+        self.apart = apart
         self.graph, self.roots, self.users = graph, roots, graph.users()
         self.names: set[str] = set()
         self.params = {node: self._param(node, strides) for node in graph.params}
-        arrays = [n for n in graph.nodes if n.op is CONSTANT and shape_of(n)]
+        arrays = [n for n in graph.nodes if n.op is CONSTANT and math.prod(shape_of(n)) != 1]
         self.constants = {n: Buffer.row_major(self._name("c", at), dtype_of(n), shape_of(n), "param")
                           for at, n in enumerate(arrays)}
         self.buffers: dict[Node, Buffer] = {**self.params, **self.constants}
@@ -111,7 +113,7 @@ class _Lowering:
             self._root(node)
         self._copies(results)
         outs = tuple(split_complex(b) for b in self.outs)
-        tasks = tasks_of(self.graph.name, self.stages, self.hints)
+        tasks = tasks_of(self.graph.name, self.stages, self.hints, self.apart)
         written = {stage.out.name: stage.out for task in tasks for stage in task.stages}
         temps = {b.name: b for task in tasks for b in task.buffers() if b.scope == "temp"}
         temps = {name: self._owner(name, written.get(name, b)) for name, b in temps.items()}

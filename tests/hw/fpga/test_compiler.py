@@ -1,0 +1,75 @@
+"""Kernels on the accelerator: whatever the shape and the values, the result is NumPy's, bit for bit; every stream
+passes the checker (the target refuses to compile one that does not)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tracedsl import kernel
+from tracedsl.diagnostics import Unsupported
+
+Array = np.ndarray[Any, Any]
+TARGETS = ("fpga-sim", "fpga-sim:block=4,bus_bytes=4,inp_depth=64,wgt_depth=32,acc_depth=64,aux_depth=16",
+           "fpga-sim:block=16,latency=20")
+on_targets = st.sampled_from(TARGETS)
+extents = st.integers(1, 40)
+
+
+def bytes_of(rng: np.random.Generator, *shape: int) -> Array:
+    """Bytes, the extremes often."""
+    plain = rng.integers(-128, 128, shape)
+    return np.where(rng.random(shape) < 0.2, rng.choice([-128, 127], shape), plain).astype(np.int8)
+
+
+def same(function: Any, target: str, *arrays: Any) -> Any:
+    """Compile for the accelerator and compare with NumPy; gives the kernel."""
+    made = kernel(target=target, strict=True)(function)
+    got, wanted = made(*arrays), function(*arrays)
+    assert made.compiled
+    assert got.dtype == wanted.dtype and got.shape == wanted.shape
+    assert np.array_equal(got, wanted)
+    return made
+
+
+def product(x, w):  # type: ignore[no-untyped-def]
+    return x.astype(np.int32) @ w.astype(np.int32)
+
+
+def requantised(x, w, b):  # type: ignore[no-untyped-def]
+    total = x.astype(np.int32) @ w.astype(np.int32) + b
+    scaled = (total.astype(np.int64) * 1234 + (1 << 15)) >> 16
+    return np.clip(scaled, -100, 127).astype(np.int8)
+
+
+def wide(x, w):  # type: ignore[no-untyped-def]
+    return x.astype(np.int64) @ w.astype(np.int64)
+
+
+@settings(max_examples=12)
+@given(on_targets, extents, extents, extents, st.integers(0, 2**32))
+@example(TARGETS[0], 1, 1, 1, 0)
+@example(TARGETS[1], 33, 70, 1, 1)
+@example(TARGETS[0], 100, 100, 100, 2)
+def test_matrix_products(target: str, m: int, k: int, n: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, w = bytes_of(rng, m, k), bytes_of(rng, k, n)
+    same(product, target, x, w)
+    same(requantised, target, x, w, rng.integers(-(1 << 20), 1 << 20, n, dtype=np.int32))
+    same(wide, target, x, w)
+
+
+def test_a_float_kernel_is_refused_with_the_reason(golden: Any) -> None:
+    @kernel(target="fpga-sim", strict=True)
+    def softmax(x):  # type: ignore[no-untyped-def]
+        e = np.exp(x - x.max(axis=1, keepdims=True))
+        return e / e.sum(axis=1, keepdims=True)
+
+    with pytest.raises(Unsupported, match="nothing of the kernel runs on the accelerator") as refused:
+        softmax(np.ones((4, 5), np.float32))
+    assert refused.value.diagnostic.code == "H069"
+    assert "float32" in str(refused.value)
