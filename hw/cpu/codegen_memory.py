@@ -6,7 +6,9 @@ What holds here:
 - Lanes far apart, inside an unrolled loop over neighbours as long as the vector, are loaded as whole vectors of
   neighbours, all at once, and turned over in registers (`_turned`).
 - No byte is read that the loop nest does not read, except between two lanes of one strided access. A load that may lie
-  outside of its buffer (`guard` is then set, by the selection around it) reads only where the guard is true.
+  outside of its buffer (`guard` is then set, by the selection around it) reads only where the guard is true; its
+  address is one inside even where it is not, as far as lanes share it: a masked load of a page that is not there takes
+  hundreds of cycles.
 - The same address is read once for as long as nothing writes the buffer.
 - bool is a byte in memory and i1 as a value; a byte other than 0 is true.
 """
@@ -145,6 +147,37 @@ class Memory:
             pointer = self._places.once(("pointer", pointer.name, offset.name), f.gep, pointer, offset)
         return self._moved(pointer, spot.constant * size)
 
+    def _pointer_inside(self, buffer: Buffer, index: Sequence[Index]) -> Value:
+        """The address of the first lane, with what all lanes share taken to the border where it lies outside."""
+        plain, bent = Affine(), []
+        for stride, extent, at in zip(buffer.strides, buffer.shape, index, strict=True):
+            if not isinstance(at, Affine):
+                continue
+            low, high = self._bindings.bounds(at)
+            if (low < 0 or high >= extent) and not self._bindings.spot(at).step:
+                bent.append((stride * BYTES[buffer.dtype], self._clamped(self._bindings.spot(at), extent)))
+            else:
+                plain = plain + at * stride
+        spot = self._bindings.spot(plain)
+        pointer = self._pointer(buffer, Spot(0, spot.terms, spot.step))
+        for stride, at in bent:
+            offset = self._places.once(("scaled", at.name, stride),
+                                       lambda number, by=stride: self._f.mul(number, constant("i64", by), "nsw"), at)
+            pointer = self._places.once(("pointer", pointer.name, offset.name), self._f.gep, pointer, offset)
+        return self._moved(pointer, spot.constant * BYTES[buffer.dtype])
+
+    def _clamped(self, spot: Spot, extent: int) -> Value:
+        """The position as i64, not below 0 and below `extent`."""
+        def clamp(number: Value) -> Value:
+            low = self._f.intrinsic("llvm.smax", (number, constant("i64", 0)))
+            return self._f.intrinsic("llvm.smin", (low, constant("i64", max(0, extent - 1))))
+
+        number = self.number(spot)
+        return self._places.once(("clamped", spot.constant, *self._values(spot), extent), clamp, number)
+
+    def _values(self, spot: Spot) -> tuple[tuple[str, int], ...]:
+        return tuple((self._bindings.values[axis].name, factor) for axis, factor in spot.terms)
+
     def _moved(self, pointer: Value, count: int) -> Value:
         """`pointer` and a constant number of bytes."""
         if not count:
@@ -165,7 +198,8 @@ class Memory:
         `otherwise` what stands in the others (where `masks`)."""
         spot = self._bindings.spot(flat(buffer, index))
         strides = [stride for stride, at in zip(buffer.strides, index, strict=True) if not isinstance(at, Affine)]
-        pointer, gathered = self._pointer(buffer, spot), None
+        inside = guard is not None and spot.step == 1
+        pointer, gathered = self._pointer_inside(buffer, index) if inside else self._pointer(buffer, spot), None
         for position, stride in zip(positions, strides, strict=True):
             part = self._times(position, stride)
             if lanes(part.type) > 1:
