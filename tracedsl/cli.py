@@ -95,6 +95,37 @@ def targets(as_json: bool) -> None:
     _print(rows, as_json, text)
 
 
+@main.command("compile")
+@click.argument("program")
+@click.option("--dry-run", is_flag=True, help="Say what it would use, and ask no model.")
+@_json
+def compile_program(program: str, dry_run: bool, as_json: bool) -> None:
+    """Do ahead of time what the first call of a @program would do. PROGRAM is MODULE:FUNCTION or FILE.py:FUNCTION."""
+    from dataclasses import asdict
+
+    from tracedsl.program_named import named_program
+
+    made = named_program(program)
+    if dry_run:
+        estimate = made.estimate()
+        _print(asdict(estimate), as_json, lambda: str(estimate))
+        return
+    made.compile()
+    _print(made.artefact(), as_json, made.explain)
+
+
+@main.command()
+@click.argument("old")
+@click.argument("new")
+@_json
+def diff(old: str, new: str, as_json: bool) -> None:
+    """What differs between two compiled programs: files that were saved, or digests of the cache."""
+    from tracedsl.programs.teleprompters.artefacts import difference, difference_text, read_artefact
+
+    one, two = read_artefact(old), read_artefact(new)
+    _print(difference(one, two), as_json, lambda: difference_text(one, two))
+
+
 @main.group(cls=_Group)
 def model() -> None:
     """The embedded language models."""

@@ -90,6 +90,8 @@ CODES: dict[str, str] = {
     "P107": "compilation of a program was interrupted",
     "P108": "budget is too small to compile with",
     "P109": "package for a teleprompter is missing",
+    "P111": "compilation in the background failed",
+    "P112": "program cannot be found",
     "P110": "training data was written and no model was trained",
     "P020": "image, sound or file cannot be made",
     "P021": "no adapter could be scored",

@@ -25,8 +25,8 @@ from types import FunctionType, MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 import tracedsl
-from tracedsl.autotune import Budget, Outcome, Records
-from tracedsl.cache import Entry, Key, Store
+from tracedsl.autotune import Outcome
+from tracedsl.cache import Entry, Key, Store, digest
 from tracedsl.capture.language.dependencies import helpers_digest, source_digest
 from tracedsl.capture.language.model_calls import PURE_MARK, ModelCall, Sites
 from tracedsl.capture.language.python_rewrite import Rewritten, bind, rewrite_function
@@ -34,12 +34,15 @@ from tracedsl.capture.language.recording import Recording
 from tracedsl.capture.language.run import Run
 from tracedsl.capture.source import read_source
 from tracedsl.diagnostics import TracedslError, Unsupported, nearest, warn
-from tracedsl.program_options import Options, Status
+from tracedsl.program_background import Background
+from tracedsl.program_options import Options, Status, When
 from tracedsl.program_report import explain, show
 from tracedsl.program_tuning import (
+    DEFAULT_BUDGET,
     Data,
     Tuning,
     data_digest,
+    estimated,
     fitting,
     metered,
     progress_display,
@@ -52,14 +55,17 @@ from tracedsl.programs.lm.base import LMError
 from tracedsl.programs.lm.rehearsal import current_rehearsal
 from tracedsl.programs.modules.module import Module
 from tracedsl.programs.modules.predict import Predict
+from tracedsl.programs.teleprompters.artefacts import ARTEFACT
 from tracedsl.rewrite.language import LANGUAGE_PASSES
 from tracedsl.rewrite.language.plan import Plan, RecordedAnswer, make_path
 
 if TYPE_CHECKING:
+    from tracedsl.autotune import Budget
     from tracedsl.programs.adapters.base import Adapter
     from tracedsl.programs.example import Example
     from tracedsl.programs.lm.base import LM
     from tracedsl.programs.teleprompters.base import Teleprompter
+    from tracedsl.programs.teleprompters.estimate import CompilationEstimate
 
 FORMAT = 1
 F = TypeVar("F", bound=Callable[..., Any])
@@ -96,10 +102,10 @@ class Program(Module):
         if not self._student and (stand_in := _stand_ins.get().get(self._root)) is not None:
             return stand_in(*args, **kwargs)
         with self._settings():
-            if current_rehearsal() is not None:
-                return self._function(*args, **kwargs)
             if self._student:
                 return self._run_as_student(args, kwargs)
+            if current_rehearsal() is not None:
+                return self._function(*args, **kwargs)
             self._make_ready()
             return self._run(args, kwargs)
 
@@ -181,25 +187,41 @@ class Program(Module):
 
     def _tune(self, key: Key) -> None:
         """Find the call sites, let the teleprompter work, score both candidates, take over the better one."""
-        data, budget = fitting(self._function, self._options), self._options.budget or Budget()
-        student = self._copy()
-        student._options = replace(self._options, lm=None, adapter=None)    # they are in force already
-        with progress_display(f"compiling {self.__name__}", self._options.verbose) as tell, metered(budget):
-            assert self._options.metric is not None
-            tuning = Tuning(student, data, self._options.metric, self._options.teleprompter, key.digest,
-                            Records(self._store.root / "records" / "programs.jsonl"), budget)
+        data, student, tuning = self._tuning(key.digest)
+        with progress_display(f"compiling {self.__name__}", self._options.verbose) as tell, metered(tuning.budget):
             try:
-                visit_sites(student, data, tell)
+                visited = visit_sites(student, data, tell)
                 self._sites = student._sites.copy()
-                outcome = tuning.run(tell)
+                outcome = replace(tuning, visited=visited).run(tell)
             except BudgetExceeded as error:
                 outcome = Outcome(None, (), error.limit)
         self._install(outcome, data)
+
+    def _tuning(self, task: str) -> tuple[Data, Program, Tuning]:
+        """The data, a student, and the search that works on it."""
+        o, student = self._options, self._copy()
+        student._options = replace(o, lm=None, adapter=None)    # they are in force already
+        assert o.metric is not None
+        data = fitting(self._function, o)
+        return data, student, Tuning(student, data, o.metric, o.teleprompter, task, self._store,
+                                     o.budget or DEFAULT_BUDGET, o.num_threads)
+
+    def estimate(self) -> CompilationEstimate:
+        """What compiling would use, from a dry run: no model is asked. Raises `TracedslError` P104 without a
+        teleprompter."""
+        if self._options.teleprompter is None:
+            raise TracedslError("P104", f"{self.__name__!r} has no teleprompter, so there is nothing to compile",
+                                hint="@program(trainset=..., metric=..., teleprompter=...)")
+        with self._settings():
+            data, student, tuning = self._tuning("")
+            return estimated(student, data, tuning)
 
     def _install(self, outcome: Outcome, data: Data) -> None:
         """Take over the better candidate."""
         scores = {str(t.point["candidate"]): score_text(t.measurement) for t in outcome.trials}
         self._status.scores, self._status.held_out, self._status.installed = scores, data.how, "uncompiled"
+        self._status.report = next((t.measurement.notes["report"] for t in outcome.trials
+                                    if t.measurement.notes.get("report")), {})
         if outcome.stopped == "interrupted":
             warn("P107", f"compiling {self.__name__!r} was interrupted", hint="call it again to go on: what was "
                  "measured is recorded, and answers are cached")
@@ -209,7 +231,8 @@ class Program(Module):
             self._status.installed = "compiled"
         elif outcome.stopped == "done":
             warn("P105", f"the compiled {self.__name__!r} is not installed: it is not better than the uncompiled one",
-                 why="; ".join(f"{name}: {text}" for name, text in scores.items()),
+                 why="; ".join([f"{name}: {text}" for name, text in scores.items()] + [
+                     f"the search ended at its budget ({end})" for end in [self._status.report.get("stopped")] if end]),
                  hint="more training examples, another teleprompter, or another metric")
         else:
             self._status.notes.append(f"the budget ({outcome.stopped}) was spent before both candidates were scored")
@@ -226,6 +249,8 @@ class Program(Module):
         """Load the artefact for the model in force, or make it; only one process makes it."""
         wanted = self._model()
         if self._ready_for in (wanted, ("saved", "")):
+            return
+        if self._options.compile == "background" and self._background.busy(wanted):
             return
         with self._lock:
             if self._ready_for == wanted:
@@ -266,7 +291,7 @@ class Program(Module):
             parts |= {"trainset": data_digest(o.trainset), "valset": data_digest(o.valset),
                       "metric": source_digest(o.metric) if o.metric is not None else "",
                       "teleprompter": json.dumps(o.teleprompter.settings(), sort_keys=True, default=repr),
-                      "budget": repr(o.budget or Budget())}
+                      "budget": repr(o.budget or DEFAULT_BUDGET)}
         return Key("program", f"{self._function.__module__}:{self._function.__qualname__}", parts)
 
     def _load(self, key: Key) -> bool:
@@ -288,7 +313,7 @@ class Program(Module):
         status = meta["status"]
         self._sites, self._plan = sites, plan
         self._status.scores, self._status.held_out = dict(status["scores"]), str(status["held_out"])
-        self._status.installed = str(status["installed"])
+        self._status.installed, self._status.report = str(status["installed"]), dict(status.get("report", {}))
         self._status.origin, self._status.cached = f"loaded from the cache (entry {entry.key.digest[:12]})", True
 
     def _keep(self) -> None:
@@ -298,7 +323,23 @@ class Program(Module):
         s = self._status
         self._store.put(self._key(self._ready_for), meta={
             "sites": self._sites.dump(), "plan": self._plan.to_json(), "model": self._ready_for[0],
-            "status": {"scores": dict(s.scores), "held_out": s.held_out, "installed": s.installed}})
+            "status": {"scores": dict(s.scores), "held_out": s.held_out, "installed": s.installed,
+                       "report": dict(s.report)}})
+
+    @functools.cached_property
+    def _background(self) -> Background:
+        return Background(self)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for a compilation in the background, `timeout` seconds at most; True if none is under way any more."""
+        return self._background.wait(timeout)
+
+    def artefact(self) -> dict[str, Any]:
+        """What is installed, as JSON data: instructions and demonstrations by call site, scores, and how they were
+        found. `tracedsl diff` shows what differs between two."""
+        s = self._status
+        return {"format": ARTEFACT, "program": f"{self.__module__}:{self.__qualname__}", "sites": self._sites.dump(),
+                "scores": dict(s.scores), "held_out": s.held_out, "installed": s.installed, "report": dict(s.report)}
 
     # -- as a module: what teleprompters need ------------------------------------------------------------------------
 
@@ -320,6 +361,7 @@ class Program(Module):
         made.__dict__.update(self.__dict__)
         made._sites, made._status, made._plan = self._sites.copy(), Status(), Plan()
         made._student, made._lock = True, threading.RLock()
+        made.__dict__.pop("_background", None)
         return made
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -330,6 +372,11 @@ class Program(Module):
         for predictor in made.predictors():
             predictor.reset()
         return made
+
+    def code_identity(self) -> str:
+        """A digest of the function and its helpers: under which a teleprompter's runs are kept."""
+        helpers = helpers_digest(self._function) if isinstance(self._function, FunctionType) else ""
+        return digest(source_digest(self._function), helpers)
 
     def dump_state(self) -> dict[str, Any]:
         """What is learned, by call site; also for sites that this process has not met yet."""
@@ -398,8 +445,8 @@ def program(function: F, /) -> Program: ...
 def program(*, trainset: Sequence[Example] | None = None, metric: Callable[..., Any] | None = None,
             teleprompter: Teleprompter | None = None, valset: Sequence[Example] | None = None, lm: LM | None = None,
             adapter: Adapter | None = None, budget: Budget | None = None, store: Store | str | Path | None = None,
-            strict: bool = False, disable: Sequence[str] = (), verbose: bool = False,
-            ) -> Callable[[Callable[..., Any]], Program]: ...
+            strict: bool = False, disable: Sequence[str] = (), verbose: bool = False, compile: When = "call",
+            num_threads: int | None = None) -> Callable[[Callable[..., Any]], Program]: ...
 
 
 def program(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
@@ -411,11 +458,15 @@ def program(function: Callable[..., Any] | None = None, /, **options: Any) -> An
         teleprompter: compiles on the first call. Without one: capture, rewrites and overlap only.
         valset: examples for the scores; without it about a third of the trainset is held back.
         lm, adapter: model and adapter for this program; without them those in force.
-        budget: hard limits of the compilation (`tracedsl.autotune.Budget`).
+        budget: hard limits of the compilation (`tracedsl.autotune.Budget`; `trials` are metric calls); without it
+            10,000 model calls.
         store: where artefacts are kept, a `Store` or a folder; without it the user's cache folder.
         strict: an error (`Unsupported`), not plain Python, for what cannot be captured.
         disable: names of passes to leave out.
         verbose: tell progress also where there is no terminal.
+        compile: "call": the first call compiles and then answers; "background": it answers uncompiled, and a thread
+            compiles meanwhile (`wait()` waits for it).
+        num_threads: examples that are scored at the same time.
 
     Raises `TracedslError` P103 or P104 for options that do not fit together.
     """

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tracedsl.cache import Store
 from tracedsl.capture.language.recording import Recording
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from tracedsl.programs.example import Example
     from tracedsl.programs.lm.base import LM
     from tracedsl.programs.teleprompters.base import Teleprompter
+
+
+When = Literal["call", "background"]
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,14 @@ class Options:
     strict: bool = False
     disable: Sequence[str] = ()
     verbose: bool = False
+    compile: When = "call"
+    num_threads: int | None = None
 
     def check(self) -> None:
         """Raise `TracedslError` P103 or P104 for options that do not go together."""
         check_names(self.disable, LANGUAGE_PASSES)
+        if self.compile not in ("call", "background"):
+            raise TracedslError("P103", f"compile is {self.compile!r}", hint="'call' or 'background'")
         if self.teleprompter is None:
             return
         if self.metric is None or self.trainset is None:
@@ -63,6 +70,7 @@ class Status:
     cached: bool = False
     scores: Mapping[str, str] = field(default_factory=dict)
     installed: str = ""
+    report: Mapping[str, Any] = field(default_factory=dict)     # how the compiled candidate was found
     held_out: str = ""
     eager: dict[str, str] = field(default_factory=dict)     # code that calls models by itself -> where
     notes: list[str] = field(default_factory=list)

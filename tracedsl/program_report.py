@@ -5,7 +5,8 @@ What holds here: only what is known already is told; nothing is captured, compil
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from tracedsl.diagnostics import TracedslError, Unsupported, nearest
 from tracedsl.ir.graph import print_graph
@@ -66,7 +67,22 @@ def _tune(program: Program) -> list[str]:
         return [f"tune      {name}: not yet"]
     lines = [f"tune      {name}, scored on {status.held_out}"]
     lines += [f"          {candidate}: {text}" for candidate, text in status.scores.items()]
+    lines += _search(status.report)
     return [*lines, f"          installed: {status.installed}"]
+
+
+def _search(report: Mapping[str, Any]) -> list[str]:
+    """How the compiled candidate was found."""
+    cost, rows = report.get("cost", {}), report.get("search", [])
+    lines = [f"          why: {report['why']}"] if report.get("why") else []
+    if cost:
+        lines.append(f"          search: {cost.get('metric_calls', 0):.0f} metric calls, "
+                     f"{cost.get('calls', 0):.0f} model calls, {len(rows)} candidates")
+    for row in [r for r in rows if r["fate"] == "best"]:
+        lines.append(f"          best: {row['candidate']}, {row['score']:.1f} % of {row.get('examples', '?')} examples")
+    if report.get("stopped"):
+        lines.append(f"          the search ended at its budget ({report['stopped']})")
+    return lines
 
 
 def show(program: Program, what: str) -> str:

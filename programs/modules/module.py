@@ -200,10 +200,12 @@ class Module:
         return self
 
     def save(self, path: str | Path) -> None:
-        """Write what is learned to a JSON file, whole or not at all."""
+        """Write what is learned, and how it was found, to a JSON file, whole or not at all."""
         import tracedsl
 
         whole = {"format": FORMAT, "version": VERSION, "tracedsl": tracedsl.__version__, "state": self.dump_state()}
+        if (report := getattr(self, "compile_report", None)) is not None:
+            whole["report"] = report.to_json()
         write_atomic(Path(path), json.dumps(whole, ensure_ascii=False, indent=2).encode())
 
     def load(self, path: str | Path) -> Self:

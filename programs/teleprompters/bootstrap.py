@@ -151,7 +151,9 @@ class Bootstrapper:
 
     def _used_up(self) -> bool:
         """Whether the rest of the budget is for others."""
-        return self._passing.share < 1 and self.tried >= self._passing.share * self.session.limits.trials
+        share, session = self._passing.share, self.session
+        return share < 1 and (self.tried >= share * session.limits.trials
+                              or session.spent["calls"] >= share * session.limits.calls)
 
     def _wave(self, wave: Sequence[int], round_: int, wanted: int) -> list[int]:
         """Those of some examples that pass."""
@@ -170,7 +172,7 @@ class Bootstrapper:
         self.session.tell(f"{len(self.passed)} of {wanted} demonstrations, {self.tried} tried")
         left = [i for i in wave if i not in self.passed and (i, round_) not in self._tried]
         if left:
-            raise SearchEnded("trials")
+            raise SearchEnded(self.session.short_of())
         return [i for i in wave if i in self.passed]
 
     def _job(self, i: int, round_: int) -> Job:

@@ -98,6 +98,9 @@ class Contest(Generic[P]):
         within, `SearchEnded` is raised; `best` then tells the leader."""
         alive, total = list(dict.fromkeys(entries)), len(self.examples)
         sizes = rungs(total)
+        fit = self.session.room // min(sizes[0], total)
+        if fit < len(alive):        # better a few candidates on some examples than all of them on none
+            alive = alive[:max(2, int(fit))]
         self.session.planned = int(self.session.spent["trials"]) + planned(len(alive), total)
         for step, size in enumerate(sizes):
             size = self._affordable(alive, size)
@@ -173,7 +176,7 @@ class Contest(Generic[P]):
         while size and sum(max(0, size - len(e.runs)) for e in alive) > self.session.room:
             size -= 1
         if not size or all(len(e.runs) >= size for e in alive):
-            raise SearchEnded("trials")
+            raise SearchEnded(self.session.short_of())
         return size
 
     def _leader_text(self) -> str:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
@@ -118,12 +120,25 @@ def as_prediction(run: Run) -> Any:
     return Prediction(run.prediction) if isinstance(run.prediction, Mapping) else run.prediction
 
 
+_store: ContextVar[Store | None] = ContextVar("tracedsl_run_records", default=None)
+
+
+@contextmanager
+def records_in(store: Store) -> Iterator[None]:
+    """Within this block, runs are kept in this store rather than in the user's cache folder."""
+    token = _store.set(store)
+    try:
+        yield
+    finally:
+        _store.reset(token)
+
+
 class RunRecords:
     """The runs of one program's code under one metric, in a file of their own."""
 
-    def __init__(self, program: Module, metric: Metric | None, store: Store | None = None) -> None:
+    def __init__(self, program: Module, metric: Metric | None) -> None:
         self._scope = digest(code_identity(program), metric_identity(metric))
-        self._records = Records((store or Store()).root / "records" / "runs" / f"{self._scope[:24]}.jsonl")
+        self._records = Records((_store.get() or Store()).root / "records" / "runs" / f"{self._scope[:24]}.jsonl")
         self._metric = metric
         self._known: dict[str, Measurement] | None = None
 

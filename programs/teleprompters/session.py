@@ -131,13 +131,22 @@ class Session:
 
     @property
     def room(self) -> float:
-        """How many more runs the budget allows."""
-        return self.limits.trials - self.spent["trials"]
+        """How many more runs the budget allows, each with as many model calls as those so far."""
+        room = self.limits.trials - self.spent["trials"]
+        if math.isfinite(self.limits.calls) and self.spent["trials"]:
+            each = max(1.0, self.spent["calls"] / self.spent["trials"])
+            room = min(room, (self.limits.calls - self.spent["calls"]) // each)
+        return max(0.0, room)
 
     def _check_room(self, wanted: int) -> None:
-        if wanted > self.room:
+        if wanted > self.limits.trials - self.spent["trials"]:
             raise SearchEnded("trials")
         self._check_limits()
+
+    def short_of(self) -> str:
+        """The limit that leaves the least room."""
+        trials = self.limits.trials - self.spent["trials"]
+        return "trials" if trials <= self.room or not math.isfinite(self.limits.calls) else "calls"
 
     def _check_limits(self) -> None:
         if time.monotonic() - self._started >= self.limits.seconds:

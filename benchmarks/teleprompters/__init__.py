@@ -1,0 +1,1 @@
+"""Teleprompters beside DSPy's: see `__main__`."""
