@@ -144,13 +144,14 @@ class Expressions:
         return (low >= 0) == (op == "ge")
 
     def apply(self, op: str, dtype: str, *operands: Value) -> Value:
-        """A scalar operation, in as many lanes as the widest operand has."""
+        """A scalar operation, in as many lanes as the widest operand has; the same one on the same values once."""
         n = max(lanes(v.type) for v in operands)
         if op == "div" and n > 1 and dtype in ("float32", "float64") and lanes(operands[1].type) == 1 \
                 and operands[1].name.startswith("%"):
             return self._quotient(operands[0], operands[1], n)
         args = [self._places.splat(v, n) for v in operands]
-        return self._places.place(lambda *same: scalar(self._f, op, dtype, same), *args)
+        return self._places.once(("op", op, dtype, *((v.type, v.name) for v in args)),
+                                 lambda *same: scalar(self._f, op, dtype, same), *args)
 
     def _quotient(self, x: Value, y: Value, n: int) -> Value:
         """x / y, where y is the same in all lanes: what can be known of y is found out once."""

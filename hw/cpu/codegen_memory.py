@@ -5,10 +5,12 @@ What holds here:
   Unrolled axes and lanes are part of the constant.
 - Lanes far apart, inside an unrolled loop over neighbours as long as the vector, are loaded as whole vectors of
   neighbours, all at once, and turned over in registers (`_turned`).
-- No byte is read that the loop nest does not read, except between two lanes of one strided access. A load that may lie
-  outside of its buffer (`guard` is then set, by the selection around it) reads only where the guard is true; its
-  address is one inside even where it is not, as far as lanes share it: a masked load of a page that is not there takes
-  hundreds of cycles.
+- Lanes a few elements apart are shuffled out of all that lies between, which is loaded once for all elements of the
+  rows (points, pixels) that they stand in.
+- No byte is read that the loop nest does not read, except between two lanes of one strided access and in their rows.
+  A load that may lie outside of its buffer (`guard` is then set, by the selection around it) reads only where the
+  guard is true; its address is one inside even where it is not, as far as lanes share it: a masked load of a page that
+  is not there takes hundreds of cycles.
 - The same address is read once for as long as nothing writes the buffer.
 - bool is a byte in memory and i1 as a value; a byte other than 0 is true.
 """
@@ -26,7 +28,9 @@ from tracedsl.ir.dtypes import BYTES
 from tracedsl.ir.expr import Affine, Axis, Buffer, Index, Load, walk
 from tracedsl.ir.loops import For, Store
 
-_MAX_SHUFFLED_STEP = 4  # strided vectors up to this step are loaded whole and shuffled; others lane by lane
+_MAX_SHUFFLED_STEP = 8  # strided vectors up to this step are loaded whole and shuffled; others lane by lane
+_MIN_TURNED_STEP = 5    # from this step on, square blocks are turned over
+_MAX_GROUP = 8          # elements between the lanes of a store that are written together
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +212,8 @@ class Memory:
                 pointer = self._further(pointer, self._times(part, BYTES[buffer.dtype]))
         if not positions and guard is None and (turned := self._turned(buffer, flat(buffer, index), spot)) is not None:
             return self._value(buffer, turned)
+        if not positions and guard is None and spot.step not in (0, 1) and abs(spot.step) <= _MAX_SHUFFLED_STEP:
+            return self._value(buffer, self._shuffled(buffer, index, spot))
         if gathered is not None and spot.step:
             gathered = self._add(gathered, _ramp(spot.step, self._bindings.lanes))
         return self._value(buffer, self._raw(buffer, pointer, spot.step, gathered, guard, otherwise))
@@ -235,8 +241,8 @@ class Memory:
             mask = self._places.mask(guard, n)
             rest = self._places.splat(otherwise, n) if otherwise is not None else constant(vec(elem, n), 0)
             return self._once(buffer, n, f.masked_load, pointer, mask, rest)
-        if abs(step) <= _MAX_SHUFFLED_STEP:
-            return self._shuffled(buffer, pointer, step)
+        if step == 1:
+            return self._once(buffer, n, lambda at: f.load(at, vec(elem, n)), pointer)
         return self._lane_by_lane(buffer, pointer, step, None, None)
 
     def _once(self, buffer: Buffer, span: int, emit: Callable[..., Value], pointer: Value, *others: Value) -> Value:
@@ -247,22 +253,30 @@ class Memory:
         value = self._places.place(emit, pointer, *others, level=self._places.read_level(buffer.name))
         return self._places.remember(key, value, frozenset((buffer.name,)))
 
-    def _shuffled(self, buffer: Buffer, pointer: Value, step: int) -> Value:
-        """Lanes that lie close together, forwards or backwards: all that lies between is loaded, and no more."""
-        f, n, elem = self._f, self._bindings.lanes, OF_DTYPE[buffer.dtype]
-        span = (n - 1) * abs(step) + 1
-        first = pointer if step > 0 else self._moved(pointer, (n - 1) * step * BYTES[buffer.dtype])
-        whole = self._once(buffer, span, lambda at: f.load(at, vec(elem, span)), first)
-        if step == 1:
-            return whole
-        order = [lane * step if step > 0 else span - 1 + lane * step for lane in range(n)]
-        return self._places.shuffle(whole, order)
+    def _shuffled(self, buffer: Buffer, index: Sequence[Index], spot: Spot) -> Value:
+        """Lanes that lie close together, forwards or backwards: all that lies between is loaded, and their rows."""
+        n, step, elem = self._bindings.lanes, spot.step, OF_DTYPE[buffer.dtype]
+        place, width = self._in_row(buffer, index, abs(step))
+        start = min(0, (n - 1) * step) - place
+        span = (n - 1) * abs(step) + width
+        first = self._pointer(buffer, Spot(spot.constant + start, spot.terms, 0))
+        whole = self._once(buffer, span, lambda at: self._f.load(at, vec(elem, span)), first)
+        return self._places.shuffle(whole, [lane * step - start for lane in range(n)])
+
+    def _in_row(self, buffer: Buffer, index: Sequence[Index], most: int) -> tuple[int, int]:
+        """Where in a row of neighbours an element stands, and how many there are; of longer rows it stands alone."""
+        for extent, stride, at in zip(buffer.shape, buffer.strides, index, strict=True):
+            if stride == 1 and isinstance(at, Affine) and extent <= most:
+                spot = self._bindings.spot(at)
+                if not spot.terms and not spot.step and 0 <= spot.constant < extent:
+                    return spot.constant, extent
+        return 0, 1
 
     def _turned(self, buffer: Buffer, index: Affine, spot: Spot) -> Value | None:
         """One row of a square block whose columns are contiguous; None if there is no such block around. The whole
         block is read by the unrolled loop in which this load stands, so all its rows are made together."""
         n, size, places = self._bindings.lanes, BYTES[buffer.dtype], self._places
-        if abs(spot.step) <= _MAX_SHUFFLED_STEP or n < 4 or n & (n - 1):
+        if abs(spot.step) < _MIN_TURNED_STEP or n < 4 or n & (n - 1):
             return None
         rows = [axis for axis, factor in index.terms
                 if factor == 1 and axis.extent == n and axis in self._bindings.numbers]
@@ -339,7 +353,7 @@ class Memory:
                 read = {e.buffer.name for e in walk(store.value) if isinstance(e, Load)}
                 if self._bindings.vector is not None or store.buffer.name in read:
                     return None
-                if store.buffer in self and store.buffer.dtype != "bool" and axis.extent in (2, 4) and (
+                if store.buffer in self and store.buffer.dtype != "bool" and 1 < axis.extent <= _MAX_GROUP and (
                         place.coefficient(axis), place.coefficient(vector)) == (1, axis.extent):
                     return Group(store, vector)
         return None
@@ -348,6 +362,7 @@ class Memory:
         """Write the elements of the rows in turns; the loop over them stands at its first step."""
         f, store, n = self._f, group.store, group.vector.extent
         whole = list(rows)
+        whole += [undefined(rows[0].type)] * ((1 << (len(rows) - 1).bit_length()) - len(rows))
         while len(whole) > 1:
             whole = [f.shuffle(a, b, range(lanes(a.type) * 2)) for a, b in zip(whole[::2], whole[1::2], strict=True)]
         order = [row * n + lane for lane in range(n) for row in range(len(rows))]

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING
 from tracedsl.ir.dtypes import BYTES
 from tracedsl.ir.expr import Axis, Stage
 from tracedsl.ir.intrinsics import dot_for
+from tracedsl.ir.short import is_short
 from tracedsl.schedule.access import Access, accesses, contiguous, reused, widest
+from tracedsl.schedule.narrow import long_vector
 from tracedsl.schedule.primitives import Schedule
 
 if TYPE_CHECKING:
@@ -89,9 +91,14 @@ def _apart(loads: list[Access], one: Axis, other: Axis) -> bool:
     return not any(load.stride(one) and load.stride(other) for load in loads)
 
 
-def is_tiled(stage: Stage) -> bool:
-    """Whether a stage is a contraction that this module schedules."""
-    return stage.combine is not None and len(reused(stage)) >= 2
+def is_tiled(stage: Stage, machine: MachineFacts) -> bool:
+    """Whether a stage is a contraction that this module schedules: one whose tile has an axis worth a vector."""
+    if stage.combine is None or len(reused(stage)) < 2:
+        return False
+    part = roles(stage)
+    lanes = max(1, machine.vector_bytes // widest(stage))
+    return not is_short((part.along or part.column).extent) or long_vector(
+        (stage,), (*stage.axes, *stage.reduce), lanes) is None
 
 
 def default_tile(stage: Stage, machine: MachineFacts) -> TileChoice:

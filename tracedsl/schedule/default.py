@@ -9,6 +9,7 @@ the runtime decides.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -19,6 +20,7 @@ from tracedsl.schedule.access import accesses, contiguous, heavy_calls, widest
 from tracedsl.schedule.contraction import TileChoice, apply_tile, default_tile, is_tiled, tile_parallel
 from tracedsl.schedule.convolution import WindowChoice, apply_window, default_window, is_window
 from tracedsl.schedule.fusing import can_fuse, fuse_axes
+from tracedsl.schedule.narrow import apply_narrow, long_vector, repeated_rows, short_axes, unroll_inside
 from tracedsl.schedule.primitives import Leaf, Schedule
 from tracedsl.schedule.stencil import StencilChoice, apply_stencil, default_stencil, is_stencil
 
@@ -115,12 +117,12 @@ def _stage(made: Draft, number: int, stage: Stage) -> Draft:
         window = made.how.window or default_window(stage, made.machine)
         schedule, outer = apply_window(made.schedule, stage, number, window)
         return _parallel(replace(made, schedule=schedule), 1 + number, until=outer)
-    if not made.task.shared and is_tiled(stage):
+    if not made.task.shared and is_tiled(stage, made.machine):
         tile = made.how.tile or default_tile(stage, made.machine)
         made = made.then(lambda s: apply_tile(s, stage, number, tile))
         return _parallel(made, 1 + number, until=tile_parallel(stage, tile), items=16)
-    inner = replace(stage, axes=stage.axes[made.task.shared:])
-    if made.task.shared and is_tiled(inner):   # one block of rows; copies and cores are a matter of the blocks
+    inner = replace(stage, axes=stage.axes[made.task.shared:])   # one block of rows; copies, cores: a matter of blocks
+    if made.task.shared and is_tiled(inner, made.machine):
         tile = replace(default_tile(inner, made.machine), chunk=0, panels=1)
         return made.then(lambda s: apply_tile(s, inner, number, tile))
     return _reduction(made, number)
@@ -137,19 +139,50 @@ def _elementwise(made: Draft, level: int) -> Draft:
         return made
     stages = made.task.stages if level == 0 else (made.task.stages[level - 1],)
     axes = {axis.name: axis for stage in stages for axis in stage.axes}
-    best = max(leaves, key=lambda leaf: (_score(stages, axes[leaf.name]), leaves.index(leaf)))
     lanes = made.lanes(*stages)
+    if (name := long_vector(stages, leaves, lanes)) is not None:
+        made = _with_short_axes(made, level, stages, name)
+        return _parallel(made, level) if level == 0 or not made.task.shared else made
+    best = max(leaves, key=lambda leaf: (_score(stages, axes[leaf.name]), leaves.index(leaf)))
     across = _across(stages, axes, leaves, best)
-    unroll = made.how.unroll or (1 if any(map(heavy_calls, stages)) or across else
-                                 4 if sum(len(accesses(stage)) for stage in stages) < 6 else 2)
+    unroll = _unroll(made, stages, plain=across is None)
     schedule = _vector_last(made.schedule, level, best.name, lanes, unroll)
     if across is not None and across.extent > 1:
         schedule = _tile_across(schedule, level, across, made.how.rows)
         crossed = _crossed(stages[0], axes[across.name], axes[best.name])
         if level and crossed is not None and best.extent > lanes:
             schedule = schedule.cache_read(crossed, f"{best.name}_o")
+    elif (row := repeated_rows(stages, leaves, axes, best.name)) is not None:
+        schedule = _rows_inside(schedule, level, row.name, best.name, made.how.rows)
     made = replace(made, schedule=schedule)
     return _parallel(made, level) if level == 0 or not made.task.shared else made
+
+
+def _unroll(made: Draft, stages: Sequence[Stage], *, plain: bool = True) -> int:
+    """Vectors in the body of a loop."""
+    many = 1 if not plain or any(map(heavy_calls, stages)) else 4 if sum(len(accesses(s)) for s in stages) < 6 else 2
+    return made.how.unroll or many
+
+
+def _with_short_axes(made: Draft, level: int, stages: Sequence[Stage], vector: str) -> Draft:
+    """... c, j   ->   ... j_o, j_u unrolled, c unrolled, j_v; in tiles, if rows share what is shuffled together."""
+    leaves = made.schedule.loops[level]
+    axes = {axis.name: axis for stage in stages for axis in stage.axes}
+    short, lanes = short_axes(leaves), made.lanes(*stages)
+    unroll = max(1, _unroll(made, stages) // math.prod(axes[name].extent for name in short))
+    row = repeated_rows(stages, leaves, axes, vector)
+    schedule = _vector_last(made.schedule, level, vector, lanes, unroll)
+    if row is not None:
+        schedule = _rows_inside(schedule, level, row.name, vector, made.how.rows)
+    return replace(made, schedule=unroll_inside(schedule, level, short))
+
+
+def _rows_inside(s: Schedule, level: int, row: str, vector: str, rows: int) -> Schedule:
+    """... i, j_o, j_u, j_v   ->   ... i_o, j_o, i_i, j_u, j_v"""
+    s = s.split(row, rows)
+    names = [leaf.name for leaf in s.loops[level]]
+    tile = [n for n in names if n in (f"{row}_i", f"{vector}_u", f"{vector}_v", f"{vector}_i", vector)]
+    return s.reorder(*(n for n in names if n not in tile), *tile)
 
 
 def _score(stages: Sequence[Stage], axis: Axis) -> int:
@@ -228,6 +261,10 @@ def _reduction(made: Draft, number: int) -> Draft:
     stage, level = made.task.stages[number], 1 + number
     loads = accesses(stage, finish=False)
     lanes, how = made.lanes(stage), made.how
+    if (name := long_vector((stage,), made.schedule.loops[level], lanes)) is not None:
+        registers, side = made.machine.vector_registers, how.columns
+        made = made.then(lambda s: apply_narrow(s, stage, number, name, lanes, registers, side))
+        return made if made.task.shared else _parallel(made, level)
     shared = {leaf.name for leaf in made.schedule.shared}
     spatial = [a for a in stage.axes if a.name not in shared and contiguous(loads, a) and a.extent > 1]
     reduce = [a for a in stage.reduce if contiguous(loads, a)]

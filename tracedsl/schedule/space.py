@@ -103,7 +103,7 @@ def family_of(task: Task, machine: MachineFacts) -> Family:
             return Stencils(main, machine)
         if is_window(main):
             return Windows(task, main, machine)
-        if is_tiled(main):
+        if is_tiled(main, machine):
             return Tiles(task, main, machine)
     return Loops(task, machine)
 

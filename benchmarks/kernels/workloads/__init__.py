@@ -8,9 +8,9 @@ from benchmarks.kernels.workload import Workload
 
 
 def every() -> list[Workload]:
-    from benchmarks.kernels.workloads import calls, convolutions, elementwise, loops, products, reductions, rows
+    from benchmarks.kernels.workloads import calls, convolutions, elementwise, loops, points, products, reductions, rows
 
-    parts = (products, convolutions, rows, elementwise, reductions, loops, calls)
+    parts = (products, convolutions, rows, elementwise, reductions, loops, points, calls)
     return [workload for part in parts for workload in part.WORKLOADS]
 
 

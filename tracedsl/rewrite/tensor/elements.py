@@ -44,6 +44,7 @@ from tracedsl.rewrite.tensor.index import (
 )
 from tracedsl.rewrite.tensor.padding import padding
 from tracedsl.rewrite.tensor.split_complex import Pair, Value, complex_cast, complex_op, split_complex
+from tracedsl.rewrite.tensor.terms import count_of, is_written_out, terms
 
 Key = tuple[Node, tuple[Index, ...]]
 
@@ -117,6 +118,8 @@ class Elements:
                     for source, letters in zip(node.inputs, node.attr("spec").split("->")[0].split(","))]
         if name == "reduce" and not node.attr("axes"):
             return [(node.inputs[0], index)]
+        if is_written_out(node):
+            return [place for factors in terms(node, index) for place in factors]
         if name == "compute" and not node.attr("body").reduce:
             return self._body_needs(node.attr("body"), node.inputs, index)
         if name in _VIEW_INDEX and not (name == "reshape" and self._seen_through(node, index) is not None):
@@ -155,6 +158,8 @@ class Elements:
             return border.select(index, inner, fill)
         if name == "compute":
             return self._body(node.attr("body"), node.inputs, index)
+        if is_written_out(node):
+            return _written_out(node, args)
         if name == "contract":
             return _scalar("mul", node, args)
         return _scalar(_SCALAR[node.op], node, args) if node.op in _SCALAR else args[0]
@@ -273,6 +278,20 @@ def _scalar(op: str, node: Node, args: list[Value]) -> Value:
     if plain[0].dtype == "bool":
         op = _BOOL_MEANING.get(op, op)
     return Call(dtype_of(node), op, plain)
+
+
+def _written_out(node: Node, args: list[Value]) -> Value:
+    """The factors of all terms, multiplied and combined in order."""
+    kind, many = node.attr("kind") if node.op is OPS["reduce"] else "add", count_of(node)
+    each = len(args) // many
+    total: Value | None = None
+    for at in range(many):
+        term = args[at * each]
+        for factor in args[at * each + 1:(at + 1) * each]:
+            term = _scalar("mul", node, [term, factor])
+        total = term if total is None else _scalar(kind, node, [total, term])
+    assert total is not None
+    return total
 
 
 # -- views --------------------------------------------------------------------------------------------------------

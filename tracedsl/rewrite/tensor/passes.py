@@ -113,7 +113,7 @@ def _across_rows(to: Rewriter, node: Node) -> Node | None:
     attrs = {"shape": (*shape[:cut], shape[cut] // many, many // GROUP, GROUP, *shape[cut + 1:])}
     made = to.add(OPS["reshape"], [source], attrs, span=source.span)
     for axis in (cut + 2, cut + 1, cut):
-        made = to.add(OPS["reduce"], [made], {"axes": (axis,), "kind": kind}, span=node.span)
+        made = to.add(OPS["reduce"], [made], {"axes": (axis,), "kind": kind, "loop": True}, span=node.span)
     return made
 
 

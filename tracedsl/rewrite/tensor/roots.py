@@ -14,9 +14,11 @@ import numpy as np
 
 from tracedsl.ir.expr import Affine, Load, walk
 from tracedsl.ir.graph import CONSTANT, PARAM, Graph, Node
+from tracedsl.ir.short import is_short
 from tracedsl.ir.tensor import ELEMENTWISE, OPS, VIEWS
 from tracedsl.rewrite.tensor.elements import dtype_of, is_product, shape_of
 from tracedsl.rewrite.tensor.padding import open_paddings, padding
+from tracedsl.rewrite.tensor.terms import count_of, is_written_out
 
 _DEAR = {**dict.fromkeys(("div", "sqrt", "floordiv", "mod", "fmod", "hypot", "cbrt"), 4), "pow": 20}
 _PLAIN = frozenset(("add", "sub", "mul", "maximum", "minimum", "fmax", "fmin", "and", "or", "xor", "shl", "shr", "neg",
@@ -34,6 +36,8 @@ class Roots:
 
 
 def is_reduction(node: Node) -> bool:
+    if is_written_out(node):
+        return False
     if node.op is OPS["reduce"]:
         return bool(node.attr("axes"))
     if node.op is OPS["contract"]:
@@ -107,6 +111,8 @@ def _costs(graph: Graph, roots: set[Node]) -> dict[Node, int]:
     for node in graph.nodes:
         free = node.op is PARAM or node.op is CONSTANT or is_reduction(node)
         above = sum(0 if source in roots else costs[source] for source in dict.fromkeys(node.inputs))
+        if is_written_out(node):
+            above = count_of(node) * (above + len(node.inputs))
         costs[node] = 0 if free else min(own_cost(node) + above, 10**6)
     return costs
 
@@ -161,9 +167,12 @@ def _buffer_repeated(graph: Graph, users: dict[Node, list[Node]], roots: set[Nod
 
 def _read_again(node: Node, users: list[Node]) -> bool:
     """Whether views read the elements of a node more than once: copies in a broadcast, windows that overlap, slices
-    that are shifted against each other (stencils, separable filters)."""
-    sizes = [math.prod(shape_of(user)) for user in users if user.op in VIEWS]
-    return max(sizes, default=0) > math.prod(shape_of(node)) or sum(sizes) >= 2 * math.prod(shape_of(node)) > 0
+    that are shifted against each other (stencils, separable filters). Copies along a short axis do not count: what is
+    the same for all its steps is computed once."""
+    size = math.prod(shape_of(node))
+    sizes = [math.prod(shape_of(user)) for user in users if user.op in VIEWS
+             and not (user.op is OPS["broadcast"] and size and is_short(math.prod(shape_of(user)) // size))]
+    return max(sizes, default=0) > size or sum(sizes) >= 2 * size > 0
 
 
 def _below_views(node: Node, roots: set[Node]) -> Node:
