@@ -285,8 +285,8 @@ def test_saved_program_is_taken_up_before_its_sites_are_met(tmp_path: Any) -> No
         second.load(tmp_path / "bad.json")
 
 
-def test_helper_that_calls_models_is_named() -> None:
-    def inner(question: str) -> str:
+def test_helper_that_cannot_be_captured_and_calls_models_is_named() -> None:
+    def inner(question: str, **more: str) -> str:
         return Predict("question -> answer")(question=question).answer
 
     @program

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tracedsl.kernel import kernel as kernel
     from tracedsl.program import program as program
     from tracedsl.program import pure as pure
+    from tracedsl.programs.lm.interception import trace as trace
 else:
     from tracedsl._lazy import make_lazy
 
@@ -42,4 +43,5 @@ else:
         "ir.compute": "axis compute reduce_axis",
         "kernel": "kernel",
         "program": "program pure",
+        "programs.lm.interception": "trace",
     })

@@ -17,7 +17,7 @@ import inspect
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import fields, replace
 from pathlib import Path
@@ -28,10 +28,11 @@ import tracedsl
 from tracedsl.autotune import Outcome
 from tracedsl.cache import Entry, Key, Store, digest
 from tracedsl.capture.language.dependencies import helpers_digest, source_digest
-from tracedsl.capture.language.model_calls import PURE_MARK, ModelCall, Sites
+from tracedsl.capture.language.model_calls import PURE_MARK, ModelCall
 from tracedsl.capture.language.python_rewrite import Rewritten, bind, rewrite_function
 from tracedsl.capture.language.recording import Recording
 from tracedsl.capture.language.run import Run
+from tracedsl.capture.language.sites import Sites
 from tracedsl.capture.source import read_source
 from tracedsl.diagnostics import TracedslError, Unsupported, nearest, warn
 from tracedsl.program_background import Background
@@ -52,6 +53,7 @@ from tracedsl.program_tuning import (
 from tracedsl.programs.context import context, current_adapter, current_lm
 from tracedsl.programs.lm.accounts import BudgetExceeded
 from tracedsl.programs.lm.base import LMError
+from tracedsl.programs.lm.interception import tracing_by_itself
 from tracedsl.programs.lm.rehearsal import current_rehearsal
 from tracedsl.programs.modules.module import Module
 from tracedsl.programs.modules.predict import Predict
@@ -101,6 +103,8 @@ class Program(Module):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not self._student and (stand_in := _stand_ins.get().get(self._root)) is not None:
             return stand_in(*args, **kwargs)
+        if inspect.iscoroutinefunction(self._function):
+            return self._run_async(args, kwargs)
         with self._settings():
             if self._student:
                 return self._run_as_student(args, kwargs)
@@ -108,6 +112,12 @@ class Program(Module):
                 return self._function(*args, **kwargs)
             self._make_ready()
             return self._run(args, kwargs)
+
+    async def _run_async(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An async function runs as plain Python; its calls of clients are traced."""
+        with self._settings():
+            self._make_ready()
+            return await self._function(*args, **kwargs)
 
     def _run_as_student(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         token = _stand_ins.set({**_stand_ins.get(), self._root: self})
@@ -145,6 +155,7 @@ class Program(Module):
             return self._function(*args, **kwargs)
         recording = Recording(self.__name__, self._parameters(args, kwargs))
         run = Run(self._sites, captured.sites, recording, self._plan.walk(), overlap=not self._student)
+        run.note_constants(self._function)
         result = run.drive(functools.partial(bind(captured.code, self._function, run), *args, **kwargs))
         self._count(run)
         self._learn_path(recording)
@@ -420,11 +431,10 @@ class Program(Module):
 
     @contextmanager
     def _settings(self) -> Iterator[None]:
-        if self._options.lm is None and self._options.adapter is None:
+        o = self._options
+        chosen = nullcontext() if o.lm is None and o.adapter is None else context(lm=o.lm, adapter=o.adapter)
+        with chosen, tracing_by_itself(None if o.store is None else self._store):
             yield
-        else:
-            with context(lm=self._options.lm, adapter=self._options.adapter):
-                yield
 
     def __repr__(self) -> str:
         return f"<program {self.__module__}.{self.__qualname__}>"

@@ -88,7 +88,7 @@ def read_response(data: Any) -> LMResponse:
     if not data["output"] and data.get("status") != "incomplete":
         raise ValueError("it has no output")
     cut = data.get("status") == "incomplete"
-    return LMResponse((texts,), _usage(data.get("usage")), "length" if cut else "tool_calls" if calls else "stop",
+    return LMResponse((texts,), usage_of(data.get("usage")), "length" if cut else "tool_calls" if calls else "stop",
                       tool_calls=(tuple(calls),) if calls else (), reasoning=(thoughts,) if thoughts else (),
                       logprobs=(tuple(logprobs),) if logprobs else ())
 
@@ -119,7 +119,7 @@ class ResponsesStream:
         return self._response
 
 
-def _usage(data: Mapping[str, Any] | None) -> Usage:
+def usage_of(data: Mapping[str, Any] | None) -> Usage:
     data = data or {}
     return Usage(int(data.get("input_tokens") or 0), int(data.get("output_tokens") or 0), 1,
                  reused_tokens=reused_tokens(data.get("input_tokens_details")))

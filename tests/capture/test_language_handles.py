@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tracedsl.capture.language.handles import Call, Handle, finished, handles_in, step_of
-from tracedsl.capture.language.model_calls import Sites
 from tracedsl.capture.language.recording import Recording
 from tracedsl.capture.language.run import Run
+from tracedsl.capture.language.sites import Sites
 from tracedsl.rewrite.language.plan import Plan
 
 

@@ -9,10 +9,13 @@ import pytest
 
 from tracedsl import program
 from tracedsl.capture.language.handles import step_of
-from tracedsl.capture.language.model_calls import ModelCall, Sites
+from tracedsl.capture.language.model_calls import ModelCall
+from tracedsl.capture.language.python_expressions import CallSite
 from tracedsl.capture.language.recording import Recording
 from tracedsl.capture.language.run import Run
+from tracedsl.capture.language.sites import Sites
 from tracedsl.capture.language.teams import CallTeam
+from tracedsl.diagnostics import Span
 from tracedsl.programs import OracleLM, Predict, Prediction, context
 from tracedsl.rewrite.language.plan import Plan
 
@@ -36,7 +39,7 @@ class Joining:
 def make_run(work: Callable[[Sequence[ModelCall]], Any], size: int | None = None, chained: bool = False) -> Run:
     run = Run(Sites("f"), (), Recording("f", {}), Plan().walk())
     run.span = lambda number: None  # type: ignore[method-assign,assignment,return-value]
-    run.source_sites = (None,) * 9  # type: ignore[assignment]
+    run.source_sites = [CallSite(i, "f", Span("f.py", 1), frozenset()) for i in range(9)]
     run.guide = Joining(run, work, size, chained)
     return run
 

@@ -12,6 +12,7 @@ import dis
 import inspect
 import linecache
 import textwrap
+import threading
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from tracedsl.cache import digest
 from tracedsl.diagnostics import Span, Unsupported
 
 _FUTURE = 0x1FF0000   # the bits of `co_flags` that `from __future__ import ...` sets
+
+# Python 3.11 counts the depth of trees for all threads together, so that only one may make or compile a tree at a time.
+_PARSING = threading.RLock()
 
 FunctionTree = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
@@ -66,8 +70,10 @@ def _read(code: CodeType, file: str) -> Source:   # code objects of different fi
         raise Unsupported("C001", f"the source of {code.co_name!r} is not at hand", span=place,
                           why="it is read again to be captured, and there is no file or notebook cell that holds it",
                           hint="define the function in a file or in a notebook cell")
-    tree = _lambda(code, lines) if code.co_name == "<lambda>" else _definition(code, lines)
-    if tree is None or not _same_parameters(tree, code) or not _runs(tree, code):
+    with _PARSING:
+        tree = _lambda(code, lines) if code.co_name == "<lambda>" else _definition(code, lines)
+        fits = tree is not None and _same_parameters(tree, code) and _runs(tree, code)
+    if tree is None or not fits:
         raise Unsupported("C002", f"the source of {code.co_name!r} is not the code that runs", span=place,
                           why="the file was changed after it was imported, or the function was made by other code",
                           hint="import the module again")
@@ -155,12 +161,14 @@ def compile_function(tree: FunctionTree, original: CodeType, cells: Sequence[str
     plain = copy(tree)
     if not isinstance(plain, ast.Lambda):
         plain.decorator_list = []
-    factory = ast.parse("def __factory__(): pass").body[0]     # has all the fields of this Python's trees
+    with _PARSING:
+        factory = ast.parse("def __factory__(): pass").body[0]     # has all the fields of this Python's trees
     assert isinstance(factory, ast.FunctionDef)
     factory.args.args = [ast.arg(name) for name in (*cells, *original.co_freevars)]
     factory.body = [ast.Expr(plain) if isinstance(plain, ast.Lambda) else plain]
     module = ast.fix_missing_locations(ast.Module([factory], []))
-    outer = compile(module, original.co_filename, "exec", flags=original.co_flags & _FUTURE, dont_inherit=True)
+    with _PARSING:
+        outer = compile(module, original.co_filename, "exec", flags=original.co_flags & _FUTURE, dont_inherit=True)
     made = next(c for c in outer.co_consts if isinstance(c, CodeType))
     return next(c for c in made.co_consts if isinstance(c, CodeType) and c.co_name == original.co_name)
 

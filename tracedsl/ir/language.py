@@ -7,6 +7,7 @@ recorded from. Types are texts: `str`, `Prediction{answer: str}`. Nothing here r
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -164,6 +165,15 @@ def _template(values: Sequence[Any], attrs: Attrs) -> Any:
         raise NoValue from None
 
 
+def _build(values: Sequence[Any], attrs: Attrs) -> Any:
+    try:
+        if attrs["kind"] == "dict":
+            return dict(zip(map(ast.literal_eval, attrs["keys"]), values))
+        return {"list": list, "tuple": tuple}[attrs["kind"]](values)
+    except (ValueError, SyntaxError, TypeError, LookupError):
+        raise NoValue from None
+
+
 def format_part(value: Any, conversion: str, spec: str) -> str:
     """One replacement field of an f-string: `conversion` is "", "s", "r" or "a"."""
     match conversion:
@@ -216,7 +226,7 @@ PY_CALL = Op("py.call", _infer_stated, None, _python_effect)
 LOOK = Op("py.look", _infer_look, None, _ordered)
 
 # A list, tuple, dict or set that holds values of the graph. attrs: kind, keys (of a dict: texts).
-BUILD = Op("py.build", _infer_build)
+BUILD = Op("py.build", _infer_build, _build)
 
 # A Python value that the graph knows nothing about. Never folded or shared: another run may have another value there.
 # attrs: result (type), label (tells different values of one path apart).

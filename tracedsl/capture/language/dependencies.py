@@ -12,13 +12,18 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from tracedsl.cache import digest
-from tracedsl.capture.language.model_calls import state_digest
 from tracedsl.capture.language.python_rules import is_plain
+from tracedsl.capture.language.sites import state_digest
 from tracedsl.capture.source import read_source
 from tracedsl.diagnostics import Unsupported
 from tracedsl.programs.modules.module import Module
 
 _LIBRARIES = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+def is_library(file: str) -> bool:
+    """Whether a file belongs to Python or to an installed package."""
+    return file.startswith(_LIBRARIES)
 
 
 def source_digest(function: Callable[..., Any]) -> str:
@@ -49,11 +54,11 @@ def _collect(function: FunctionType, rows: dict[str, str], seen: set[int]) -> No
     if id(function) in seen:
         return
     seen.add(id(function))
-    for path, value in _outer_values(function):
+    for path, value in outer_values(function):
         plain = _plain(value)
         if isinstance(plain, FunctionType):
             rows[path] = f"{plain.__module__}.{plain.__qualname__}"
-            if not plain.__code__.co_filename.startswith(_LIBRARIES) and not plain.__module__.startswith("tracedsl."):
+            if not is_library(plain.__code__.co_filename) and not plain.__module__.startswith("tracedsl."):
                 rows[path] = source_digest(plain)
                 _collect(plain, rows, seen)
         elif isinstance(value, Module):
@@ -64,10 +69,10 @@ def _collect(function: FunctionType, rows: dict[str, str], seen: set[int]) -> No
             rows[path] = str(value.fingerprint)      # a signature
 
 
-def _outer_values(function: FunctionType) -> Iterator[tuple[str, Any]]:
+def outer_values(function: FunctionType) -> Iterator[tuple[str, Any]]:
     """Outer names that the function, or code inside it, mentions, with their values; those of modules of the user too
     (`helpers.search`)."""
-    names = set(_names(function.__code__))
+    names = names_in(function.__code__)
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
         try:
             yield f"{function.__qualname__}.{name}", cell.cell_contents
@@ -80,6 +85,20 @@ def _outer_values(function: FunctionType) -> Iterator[tuple[str, Any]]:
             for inner in sorted(names & vars(value).keys()):
                 if isinstance(vars(value)[inner], FunctionType):
                     yield f"{value.__name__}.{inner}", vars(value)[inner]
+
+
+def names_in(code: CodeType) -> set[str]:
+    """The names that the code, or code inside it, mentions: globals, attributes, imports."""
+    return set(_names(code))
+
+
+def constants_in(code: CodeType) -> Iterator[Any]:
+    """The constants of the code, and of code inside it."""
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from constants_in(constant)
+        else:
+            yield constant
 
 
 def _names(code: CodeType) -> Iterator[str]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextvars
 import operator
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any, Protocol
 
@@ -128,13 +128,17 @@ for _name, _function in _BINARY.items():
     setattr(Handle, f"__r{_name}__", _reflected(_function))
 
 
-# -- steps --------------------------------------------------------------------------------------------------------
+# -- steps ------------------------------------------------------------------------------------------------------------
 
 
 class Step:
-    """Something whose value comes later. `declared` names the attributes that the value is sure to have."""
+    """Something whose value comes later."""
 
-    declared: frozenset[str] = frozenset()
+    @property
+    def shape(self) -> Any:
+        """What the value is sure to be: `str`, or a mapping of its attributes and items to their shapes; None where
+        nothing is sure."""
+        return None
 
     def __init__(self, run: Owner, span: Span | None) -> None:
         self.run = run
@@ -204,8 +208,13 @@ class Field(Step):
         yield self.base
 
     @property
+    def shape(self) -> Any:
+        return _inside(self.base.shape, self.name)
+
+    @property
     def cannot_fail(self) -> bool:
-        return self.name in self.base.declared
+        shape = self.base.shape
+        return hasattr(str, self.name) if shape is str else _has(shape, self.name)
 
     def compute(self) -> Any:
         return getattr(self.base.value, self.name)
@@ -221,8 +230,48 @@ class Item(Step):
     def inputs(self) -> Iterator[Step]:
         yield self.base
 
+    @property
+    def shape(self) -> Any:
+        return _inside(self.base.shape, self.key)
+
+    @property
+    def cannot_fail(self) -> bool:
+        return _has(self.base.shape, self.key)
+
     def compute(self) -> Any:
         return self.base.value[self.key]
+
+
+def _has(shape: Any, key: Any) -> bool:
+    return isinstance(shape, Mapping) and type(key) in (str, int) and key in shape
+
+
+def _inside(shape: Any, key: Any) -> Any:
+    return shape[key] if _has(shape, key) else None
+
+
+class Lazy(Step):
+    """`function(*arguments)`, of a function that has no effects and changes nothing; `arguments` is a snapshot.
+    `text` says that it is sure to give a text."""
+
+    def __init__(self, run: Owner, span: Span | None, callee: str, function: Callable[..., Any],
+                 arguments: Any, *, text: bool) -> None:
+        super().__init__(run, span)
+        self.callee, self.function, self.arguments, self._text = callee, function, arguments, text
+
+    @property
+    def shape(self) -> Any:
+        return str if self._text else None
+
+    @property
+    def cannot_fail(self) -> bool:
+        return self._text
+
+    def inputs(self) -> Iterator[Step]:
+        return (step_of(handle) for handle in handles_in(self.arguments))
+
+    def compute(self) -> Any:
+        return self.function(*finished(self.arguments))
 
 
 class Part:
@@ -248,6 +297,10 @@ class Template(Step):
 
     def inputs(self) -> Iterator[Step]:
         return (step_of(part.handle) for part in self.parts if part.handle is not None)
+
+    @property
+    def shape(self) -> Any:
+        return str
 
     @property
     def cannot_fail(self) -> bool:
@@ -336,7 +389,7 @@ class Call(Step):
         self._future.set_result(None)
 
 
-# -- values that may hold handles ---------------------------------------------------------------------------------
+# -- values that may hold handles -------------------------------------------------------------------------------------
 
 
 class Snapshot:

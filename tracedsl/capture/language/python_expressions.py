@@ -23,12 +23,14 @@ _FRAME_READERS = frozenset({"locals", "vars", "dir", "eval", "exec", "globals", 
 @dataclass(frozen=True)
 class CallSite:
     """A call in the source. `number` counts the calls of the function in the order of their text; `literals` are the
-    keyword arguments that are written as constants."""
+    keyword arguments that are written as constants; `function` is the helper that the call stands in, "" in the program
+    itself."""
 
     number: int
     callee: str
     span: Span
     literals: frozenset[str]
+    function: str = ""
 
 
 class Expressions(ast.NodeTransformer):

@@ -33,6 +33,15 @@ READS: dict[type, frozenset[str]] = {
     frozenset: frozenset({"copy", "union", "intersection", "difference", "issubset", "issuperset", "isdisjoint"}),
 }
 
+# Methods of a text that change nothing and give plain values.
+TEXT_METHODS = frozenset({
+    "strip", "lstrip", "rstrip", "lower", "upper", "title", "capitalize", "casefold", "swapcase", "replace", "split",
+    "rsplit", "splitlines", "partition", "rpartition", "removeprefix", "removesuffix", "startswith", "endswith", "find",
+    "rfind", "zfill", "ljust", "rjust", "center", "isdigit", "isalpha", "isnumeric", "isspace", "isupper", "islower"})
+
+# Of these, without arguments, those that give a text.
+TEXT_TO_TEXT = frozenset({"strip", "lstrip", "rstrip", "lower", "upper", "title", "capitalize", "casefold", "swapcase"})
+
 # Built-ins that run no code of the elements of a plain container (shape only), and those that do (deep).
 SHAPE_ONLY: tuple[Any, ...] = (len, list, tuple, range, slice, id)
 DEEP: tuple[Any, ...] = (
@@ -66,6 +75,11 @@ _HARMLESS_DESCRIPTORS = (types.FunctionType, classmethod, staticmethod, types.Me
                          types.GetSetDescriptorType, types.MethodDescriptorType, types.WrapperDescriptorType,
                          types.BuiltinFunctionType)
 _LIMIT = 2000   # elements looked at before a container counts as unknown
+
+
+def call_method(name: str, owner: Any, *args: Any) -> Any:
+    """`owner.name(*args)`"""
+    return getattr(owner, name)(*args)
 
 
 def is_plain(value: Any) -> bool:

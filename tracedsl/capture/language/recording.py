@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tracedsl.capture.language.handles import Field, Item, Step, Template
+from tracedsl.capture.language.handles import Field, Item, Lazy, Step, Template
 from tracedsl.capture.language.model_calls import ModelCall, PureCall
 from tracedsl.diagnostics import Span
 from tracedsl.ir.graph import Builder, Graph, Literal, Node
@@ -149,7 +149,7 @@ class _GraphMaker:
         match event:
             case ModelCall():
                 return self._model_call(event)
-            case PureCall():
+            case PureCall() | Lazy():
                 refs = self._refs(tuple(self._recording.inputs[event].values()))
                 attrs = {"callee": event.callee, "result": type(event.value).__name__, "pure": True}
                 return add(PY_CALL, refs, attrs, span=event.span)

@@ -7,19 +7,26 @@ steps and gives that code finished values. Which operations are harmless is deci
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from types import BuiltinFunctionType
 from typing import Any
 
 from tracedsl.capture.language import python_rules as rules
-from tracedsl.capture.language.handles import Field, Handle, Item, Part, Template, step_of
-from tracedsl.capture.language.model_calls import ModelCall, PureCall, is_pure, predictor_of, state_digest
+from tracedsl.capture.language.client_calls import ClientCall, method_of
+from tracedsl.capture.language.handles import Field, Handle, Item, Lazy, Part, Template, step_of
+from tracedsl.capture.language.helpers import DEEPEST, Frame, Helper, helper_of, note_asking, placed
+from tracedsl.capture.language.model_calls import ModelCall, PredictorCall, PureCall, is_pure, predictor_of
+from tracedsl.capture.language.python_rewrite import bind
 from tracedsl.capture.language.recording import Formatted, PyCall
 from tracedsl.capture.language.run_core import RunCore
+from tracedsl.capture.language.sites import state_digest
 from tracedsl.diagnostics import Span
 from tracedsl.ir.language import format_part
 from tracedsl.programs.context import trace_calls
 from tracedsl.programs.example import Example, Prediction
+from tracedsl.programs.lm.interception import ClientMethod, current_trace, is_part_of_client
 from tracedsl.programs.modules.chain_of_thought import ChainOfThought
 from tracedsl.programs.modules.module import Module
 from tracedsl.programs.modules.predict import Predict
@@ -35,35 +42,81 @@ class Run(RunCore):
 
     def call(self, number: int, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         if type(function) is Handle:
+            if not kwargs and (made := self._lazily(function, args)) is not None:
+                return made
             function = self.look(function, "value")
         if not args and predictor_of(function) is not None:
             return self._call_model(number, function, kwargs)
+        if not args and (method := method_of(function, kwargs)) is not None:
+            return self._call_client(number, method, kwargs)
         if type(function) is type and function in _MODULES:
             return function(*map(self.finish, args), **{k: self.finish(v) for k, v in kwargs.items()})
         if issubclass(type(function), Module):      # isinstance could run code of the object
             function = self._learned(number, function)
         if is_pure(function):
             return self._call_pure(number, function, args, kwargs)
+        if (helper := helper_of(function)) is not None and self._helpers_deep < DEEPEST:
+            return self._call_helper(helper, args, kwargs)
         return self._call_python(number, function, args, kwargs)
 
     def _call_model(self, number: int, module: Module, inputs: Mapping[str, Any]) -> Any:
-        site, mine = self.sites.find(number, module)
+        site, mine = self.sites.find(self.source_sites[number], module)
         predictor = predictor_of(mine)
         assert predictor is not None
-        call = ModelCall(self, self.span(number), self._snapshot_inputs(inputs), site=site, kind=type(module).__name__,
-                         predictor=predictor)
+        call = PredictorCall(self, self.span(number), self._snapshot_inputs(inputs), site=site,
+                             kind=type(module).__name__, predictor=predictor)
+        return self._add_model_call(number, call, inputs)
+
+    def _call_client(self, number: int, method: ClientMethod, settings: Mapping[str, Any]) -> Any:
+        site = self.sites.name(self.source_sites[number], method.name)
+        call = ClientCall(self, self.span(number), self._snapshot_inputs(settings), site=site, method=method)
+        return self._add_model_call(number, call, settings)
+
+    def _add_model_call(self, number: int, call: ModelCall, inputs: Mapping[str, Any]) -> Any:
         self.recording.inputs[call] = self.refs(self.source_sites[number], inputs)
-        self.guide.event(site)
+        self.guide.event(call.site)
         self.guide.direct(call, self.model_calls)
         self.model_calls.append(call)
         return self.add(call)
 
+    def _call_helper(self, helper: Helper, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a helper's rewritten code within this run."""
+        sites = helper.rewritten.sites
+        frame = Frame(self, placed(sites, self.source_sites), helper.function.__code__.co_filename)
+        self.files.add(helper.function.__code__.co_filename)
+        self.note_constants(helper.function)
+        code = bind(helper.rewritten.code, helper.function, frame)
+        self._helpers_deep += 1
+        try:
+            return code(helper.first, *args, **kwargs) if helper.bound else code(*args, **kwargs)
+        finally:
+            self._helpers_deep -= 1
+
+    def _lazily(self, function: Handle, args: tuple[Any, ...]) -> Any:
+        """A call of a text's method on a value that is on its way; None if it is not sure to be one."""
+        step = step_of(function)
+        if type(step) is not Field or step.name not in rules.TEXT_METHODS or not all(map(self._still, args)):
+            return None
+        sure = not args and step.base.shape is str and step.name in rules.TEXT_TO_TEXT
+        return self._add_lazy(step.name, functools.partial(rules.call_method, step.name), (Handle(step.base), *args),
+                              text=sure)
+
+    def _still(self, value: Any) -> bool:
+        return type(value) is Handle or type(value) in rules.SCALARS
+
+    def _add_lazy(self, callee: str, function: Callable[..., Any], args: tuple[Any, ...], *, text: bool) -> Any:
+        refs = self.refs(None, {str(i): value for i, value in enumerate(args)})
+        step = Lazy(self, self._here(), callee, function, self.snapshot(args), text=text)
+        self.recording.inputs[step] = refs
+        return self.add(step)
+
     def _learned(self, number: int, module: Module) -> Module:
         """The module to call in place of one with code of its own: the site's copy, where something is or could be
         learned for it; otherwise the module itself, with whatever state it keeps."""
-        if getattr(module, "overlaps_its_calls", False) or (self.overlap and not self.sites.knows(number)):
+        place = self.source_sites[number]
+        if getattr(module, "overlaps_its_calls", False) or (self.overlap and not self.sites.knows(place)):
             return module
-        mine = self.sites.find(number, module)[1]
+        mine = self.sites.find(place, module)[1]
         return mine if not self.overlap or state_digest(mine) != state_digest(module) else module
 
     def _snapshot_inputs(self, inputs: Mapping[str, Any]) -> Any:
@@ -102,11 +155,18 @@ class Run(RunCore):
             self.export(function.__self__)
         args = tuple(self.export(value, noted=True) for value in args)
         kwargs = {name: self.export(value, noted=True) for name, value in kwargs.items()}
+        asked = self._asked_elsewhere()
         with trace_calls() as steps:
             result = function(*args, **kwargs)
-        if steps and not issubclass(type(function), Module):
+        if (steps or self._asked_elsewhere() > asked) and not issubclass(type(function), Module):
             self.eager[self.source_sites[number].callee] = self.span(number)
+            note_asking(function)
         return self._note_call(number, refs, result)
+
+    def _asked_elsewhere(self) -> int:
+        """How many calls of clients were traced so far."""
+        found = current_trace()
+        return len(found.calls) if found is not None else 0
 
     def _note_call(self, number: int, refs: list[Any], result: Any) -> Any:
         site = self.source_sites[number]
@@ -176,7 +236,7 @@ class Run(RunCore):
             return self.add(Field(self, step.span, step, name))
         if type(value) in _RECORDS:
             return getattr(value, name)
-        if not rules.attribute_is_harmless(value, name):
+        if not rules.attribute_is_harmless(value, name) and not is_part_of_client(value, name):
             self.barrier()
         return getattr(value, name)
 
@@ -228,6 +288,8 @@ class Run(RunCore):
     # -- operators -----------------------------------------------------------------------------------------------
 
     def binary(self, name: str, left: Any, right: Any) -> Any:
+        if name == "Add" and Handle in (kinds := (type(left), type(right))) and (str in kinds or kinds[0] is kinds[1]):
+            return self._add_lazy("+", operator.add, (left, right), text=all(map(_is_text, (left, right))))
         left, right = self._value(left), self._value(right)
         if name == "Add" and type(left) in (list, tuple) and type(right) is type(left):
             return self.own(left + right)
@@ -377,9 +439,9 @@ class Run(RunCore):
             done = self.export(done)
         return Part(format_part(done, conversion, spec), None, conversion, spec, True, value)
 
-    def template(self, line: int, *parts: Any) -> Any:
+    def template(self, line: int, *parts: Any, file: str = "") -> Any:
         pieces = tuple(Part(part) if type(part) is str else part for part in parts)
-        span = Span(self.source_sites[0].span.file, line) if self.source_sites else None
+        span = Span(file or self.source_sites[0].span.file, line) if file or self.source_sites else None
         texts, refs = self.template_refs(pieces)
         if any(piece.handle is not None for piece in pieces):
             step = Template(self, span, pieces)
@@ -390,6 +452,11 @@ class Run(RunCore):
         self.recording.add(event)
         self.remember(text, event)
         return text
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value, or one on its way, is sure to be a text."""
+    return type(value) is str or (type(value) is Handle and step_of(value).shape is str)
 
 
 class _Moving:

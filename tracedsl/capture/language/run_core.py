@@ -15,14 +15,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from types import FrameType
+from types import CodeType, FrameType, FunctionType
 from typing import Any, Protocol
 
+from tracedsl.capture.language.dependencies import constants_in, outer_values
 from tracedsl.capture.language.handles import Call, Handle, Part, Snapshot, Step, step_of
-from tracedsl.capture.language.model_calls import ModelCall, Sites
+from tracedsl.capture.language.model_calls import ModelCall
 from tracedsl.capture.language.python_expressions import CallSite
 from tracedsl.capture.language.python_rules import SCALARS
 from tracedsl.capture.language.recording import Built, Known, Looked, Param, Recording, Ref, Value
+from tracedsl.capture.language.sites import Sites
 from tracedsl.diagnostics import Span
 
 THREADS = 16
@@ -47,14 +49,16 @@ class RunCore:
     def __init__(self, sites: Sites, source_sites: tuple[CallSite, ...], recording: Recording, guide: Guide, *,
                  overlap: bool = True) -> None:
         self.sites = sites
-        self.source_sites = source_sites
+        self.source_sites = list(source_sites)               # those of helpers follow
+        self.files = {place.span.file for place in source_sites[:1]}
         self.recording = recording
         self.guide = guide
         self.overlap = overlap
         self.model_calls: list[ModelCall] = []
         self.eager: dict[str, Span] = {}                     # code that called models by itself -> where
         self._pending: deque[Step] = deque()
-        self._passed_over: list[ModelCall] = []
+        self._passed_over: list[Step] = []
+        self._helpers_deep = 0
         self._depth = 0                                      # how many try and with blocks we are in
         self._failed = False
         self._pool: ThreadPoolExecutor | None = None
@@ -64,6 +68,9 @@ class RunCore:
         self._tuples: dict[int, tuple[Any, Any]] = {}        # id -> tuple, the same tuple finished
         self._origins: dict[int, tuple[Any, Ref]] = {}       # id -> value, where it came from
         self._labels: dict[Any, int] = {}
+        self._constants: dict[int, str] = {}                 # id -> text that is written in the source
+        self._fixed: set[Any] = set()                        # (type, value) of other constants and defaults
+        self._coded: set[CodeType] = set()
         for name, value in recording.params.items():
             self.remember(value, Param(name), always=type(value) not in (bool, type(None)))
 
@@ -122,9 +129,9 @@ class RunCore:
                 step.report()
 
     def _pass_over(self, step: Step) -> None:
+        self._passed_over.append(step)
         if not isinstance(step, ModelCall):
             return
-        self._passed_over.append(step)
         if any(inner.idle for inner in step.inputs()):
             return
         for inner in step.inputs():
@@ -159,10 +166,17 @@ class RunCore:
             self.barrier()
         if step.error is not None:
             raise step.error
-        for late in [call for call in self._passed_over if call.done]:
-            self._passed_over.remove(late)
-            late.report()
+        if self._passed_over:
+            self._catch_up()
         return step.value
+
+    def _catch_up(self) -> None:
+        """Settle what was passed over and is needed now after all, before anybody can change what it was made of."""
+        for late in [step for step in self._passed_over if not step.idle]:
+            self._passed_over.remove(late)
+            late.settle()
+            if isinstance(late, ModelCall):
+                late.report()
 
     def look(self, handle: Handle, kind: str, outcome: bool | int | None = None) -> Any:
         """Force a handle because Python looks at it."""
@@ -177,13 +191,10 @@ class RunCore:
 
     def _here(self) -> Span | None:
         """The line of the program that is being run."""
-        if not self.source_sites:
-            return None
-        file = self.source_sites[0].span.file
         frame: FrameType | None = sys._getframe(2)
-        while frame is not None and frame.f_code.co_filename != file:
+        while frame is not None and frame.f_code.co_filename not in self.files:
             frame = frame.f_back
-        return Span(file, frame.f_lineno) if frame is not None else None
+        return Span(frame.f_code.co_filename, frame.f_lineno) if frame is not None else None
 
     def finish(self, value: Any, *, noted: bool = False) -> Any:
         """`value` without any handle in it. Owned containers are changed in place, tuples replaced by others. `noted`
@@ -263,6 +274,20 @@ class RunCore:
         if always or type(value) not in SCALARS or (type(value) in (str, bytes) and len(value) > 8):
             self._origins[id(value)] = (value, origin)
 
+    def note_constants(self, function: FunctionType) -> None:
+        """What the function's source says is known: its constants, its defaults, plain outer values. That a value is
+        one of them is a guess (equal texts may be one object), good enough for advice that is checked."""
+        if function.__code__ in self._coded:
+            return
+        self._coded.add(function.__code__)
+        values = [*constants_in(function.__code__), *(function.__defaults__ or ()),
+                  *(function.__kwdefaults__ or {}).values(), *(value for _, value in outer_values(function))]
+        for value in values:
+            if type(value) is str:
+                self._constants[id(value)] = value
+            elif type(value) in (float, bool, type(None)):
+                self._fixed.add((type(value), value))
+
     def ref(self, value: Any, depth: int = 0) -> Ref:
         """What to record in place of a value."""
         kind = type(value)
@@ -270,6 +295,8 @@ class RunCore:
             return step_of(value)
         if id(value) in self._origins:
             return self._origins[id(value)][1]
+        if (kind is str and id(value) in self._constants) or (kind in SCALARS and (kind, value) in self._fixed):
+            return Known(value)
         if (kind is tuple or self.owns(value)) and kind is not set and len(value) < _LARGEST and depth < _DEEPEST:
             items = value.values() if kind is dict else value
             keys = tuple(map(repr, value)) if kind is dict else ()

@@ -10,8 +10,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from tracedsl.cache import digest
+from tracedsl.capture.language.python_rules import is_plain
 from tracedsl.ir.graph import Node, Rewriter
-from tracedsl.ir.language import LM_CALL, NoValue
+from tracedsl.ir.language import NoValue
+from tracedsl.programs.example import Prediction
 from tracedsl.rewrite.generic import CannotFold, fold_constants
 
 
@@ -24,10 +27,12 @@ def _evaluate(node: Node, values: Sequence[Any]) -> Any:
 
 
 def _constant(to: Rewriter, value: Any, node: Node) -> Node:
-    if node.op is LM_CALL:
+    if isinstance(value, Prediction):
         text = "Prediction(" + ", ".join(f"{k}={json.dumps(str(v))}" for k, v in value.items()) + ")"
-    else:
+    elif is_plain(value):
         text = repr(value)
+    else:       # what a client answered, or a part of it
+        text = f"{type(value).__name__}#{digest(repr(value))[:8]}"
     return to.constant(value, node.type, text, node.span)
 
 
