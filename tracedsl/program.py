@@ -155,7 +155,7 @@ class Program(Module):
             return self._function(*args, **kwargs)
         recording = Recording(self.__name__, self._parameters(args, kwargs))
         run = Run(self._sites, captured.sites, recording, self._plan.walk(), overlap=not self._student)
-        run.note_constants(self._function)
+        run.note_constants(self._function, captured.code)
         result = run.drive(functools.partial(bind(captured.code, self._function, run), *args, **kwargs))
         self._count(run)
         self._learn_path(recording)

@@ -84,7 +84,7 @@ class Run(RunCore):
         sites = helper.rewritten.sites
         frame = Frame(self, placed(sites, self.source_sites), helper.function.__code__.co_filename)
         self.files.add(helper.function.__code__.co_filename)
-        self.note_constants(helper.function)
+        self.note_constants(helper.function, helper.rewritten.code)
         code = bind(helper.rewritten.code, helper.function, frame)
         self._helpers_deep += 1
         try:

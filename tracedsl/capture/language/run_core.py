@@ -274,13 +274,13 @@ class RunCore:
         if always or type(value) not in SCALARS or (type(value) in (str, bytes) and len(value) > 8):
             self._origins[id(value)] = (value, origin)
 
-    def note_constants(self, function: FunctionType) -> None:
+    def note_constants(self, function: FunctionType, code: CodeType) -> None:
         """What the function's source says is known: its constants, its defaults, plain outer values. That a value is
         one of them is a guess (equal texts may be one object), good enough for advice that is checked."""
-        if function.__code__ in self._coded:
+        if code in self._coded:
             return
-        self._coded.add(function.__code__)
-        values = [*constants_in(function.__code__), *(function.__defaults__ or ()),
+        self._coded.add(code)
+        values = [*constants_in(code), *(function.__defaults__ or ()),
                   *(function.__kwdefaults__ or {}).values(), *(value for _, value in outer_values(function))]
         for value in values:
             if type(value) is str:
