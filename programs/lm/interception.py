@@ -370,12 +370,13 @@ def client_method(callee: Any) -> ClientMethod | None:
     put there (a mock, an instrumentation) is None, and so is whatever streams."""
     if type(callee) is not MethodType or type(callee.__func__) is not FunctionType:
         return None
-    kind = type(callee.__self__)
+    resource: Any = callee.__self__
+    kind = type(resource)
     name = _ASKING.get((kind.__module__, kind.__name__, callee.__func__.__name__))
     if name is None:
         return None
     install()
-    theirs = getattr(callee.__func__, MARK, None)
+    theirs: Any = getattr(callee.__func__, MARK, None)
     current = getattr(kind, callee.__func__.__name__, None)
     if theirs is None:      # taken before the first trace began
         theirs = callee.__func__
@@ -383,9 +384,9 @@ def client_method(callee: Any) -> ClientMethod | None:
             return None
     elif current is not callee.__func__:
         return None
-    if not _of_the_package(theirs) or not hasattr(callee.__self__._client, "copy"):
+    if not _of_the_package(theirs) or not hasattr(resource._client, "copy"):
         return None
-    return ClientMethod(name, callee.__self__, theirs)
+    return ClientMethod(name, resource, theirs)
 
 
 _ASKING = {(f"openai.resources.{module}", name, method):

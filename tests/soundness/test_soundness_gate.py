@@ -7,8 +7,10 @@ same calls; a later one, which follows the plan, may only leave calls out. `pyte
 from __future__ import annotations
 
 import importlib.util
+import json
 import random
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -20,13 +22,23 @@ import pytest
 from tracedsl import program
 from tracedsl.cache import digest
 from tracedsl.programs import LMRequest, OracleLM, context, trace_calls
+from tracedsl.programs.lm.accounts import Account
 from tracedsl.programs.lm.base import LMError, LMResponse
+from tracedsl.programs.lm.interception import Trace, install, tracing
 
-_spec = importlib.util.spec_from_file_location("soundness_corpus", Path(__file__).parent / "corpus.py")
-assert _spec is not None and _spec.loader is not None
-corpus = importlib.util.module_from_spec(_spec)
-sys.modules["soundness_corpus"] = corpus
-_spec.loader.exec_module(corpus)
+
+def load(name: str) -> Any:
+    """A module of this folder, under a name of its own."""
+    spec = importlib.util.spec_from_file_location(f"soundness_{name}", Path(__file__).parent / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+install()
+corpus, clients = load("corpus"), load("client_corpus")
 
 
 class Oracle(OracleLM):
@@ -47,20 +59,42 @@ class Oracle(OracleLM):
         return super()._send(request)
 
 
+class ClientOracle:
+    """The same for the client: answers by the request's body."""
+
+    def __init__(self, seed: int, flaky: bool) -> None:
+        self.seed, self.flaky, self.asked = seed, flaky, Counter[str]()
+        self._lock = threading.Lock()
+
+    def __call__(self, body: Any) -> tuple[int, str]:
+        name = digest(str(self.seed), json.dumps(body, sort_keys=True))
+        with self._lock:
+            self.asked[name] += 1
+        source = random.Random(name)
+        time.sleep(source.random() * 0.002)
+        if self.flaky and source.random() < 0.15:
+            return 400, f"no answer for {name[:8]}"
+        return 200, " ".join("".join(source.choices("abcemxyz", k=source.randrange(1, 6)))
+                             for _ in range(source.randrange(1, 4)))
+
+
 Observed = tuple[Any, Any, list[Any], Counter[str], list[Any]]
 
 
 def observe(function: Callable[..., Any], seed: int, flaky: bool) -> Observed:
     """Result, exception, log, calls and trace of one run."""
+    clients.ORACLE = oracle = ClientOracle(seed, flaky)
     lm, log, question = Oracle(seed, flaky), [], f"what is {seed} and how {'so ' * (seed % 4)}"
     corpus.SINK = log
     corpus.COUNTER = 0
     result, error = None, None
-    with context(lm=lm), trace_calls() as steps:
+    traced = tracing(Trace(Account(), cache=False))     # whatever is saved is saved by the plan, not by the cache
+    with context(lm=lm), trace_calls() as steps, traced:
         try:
             result = function(question, log)
         except Exception as raised:  # noqa: BLE001 - compared below
             error = (type(raised), str(raised), type(raised.__cause__))
+    lm.asked.update(oracle.asked)
     trace = [(step.predictor.signature.signature, plain(dict(step.inputs)), repr(step.prediction)) for step in steps]
     return plain(result), error, plain(log), lm.asked, trace
 
@@ -77,13 +111,14 @@ def plain(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("flaky", [False, True], ids=["answers", "failures"])
-@pytest.mark.parametrize("function", corpus.PROGRAMS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("function", [*corpus.PROGRAMS, *clients.PROGRAMS], ids=lambda f: f.__name__)
 def test_decorated_equals_plain(function: Callable[..., Any], flaky: bool, request: pytest.FixtureRequest,
                                 monkeypatch: pytest.MonkeyPatch) -> None:
     # A call that is dropped cannot fail either: with a model that fails, that pass is left out.
     make = program(disable=("drop-dead",) if flaky else ())
     decorated = make(function)
-    for seed in range(500 if request.config.getoption("--long") else 20):
+    short = 6 if function in clients.PROGRAMS else 20
+    for seed in range(500 if request.config.getoption("--long") else short):
         monkeypatch.setitem(corpus.RECURSE, "recursion", function)
         expected = observe(function, seed, flaky)
         monkeypatch.setitem(corpus.RECURSE, "recursion", decorated)
@@ -107,9 +142,10 @@ def check(expected: Observed, got: Observed, where: str, *, equal: bool) -> None
 
 
 def test_corpus_is_large_and_is_captured() -> None:
-    assert len(corpus.PROGRAMS) >= 30
-    captured = [f for f in corpus.PROGRAMS if not isinstance(program(f)._captured, Exception)]
-    assert len(captured) == len(corpus.PROGRAMS), "every program of the corpus takes the captured way"
+    programs = [*corpus.PROGRAMS, *clients.PROGRAMS]
+    assert len(programs) >= 60
+    captured = [f for f in programs if not isinstance(program(f)._captured, Exception)]
+    assert len(captured) == len(programs), "every program of the corpus takes the captured way"
 
 
 def test_gate_sees_a_wrong_program() -> None:

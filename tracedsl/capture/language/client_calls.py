@@ -111,8 +111,8 @@ class ClientCall(ModelCall):
             with through(catch), site(self.site):
                 self._call(settings)
         except _Caught as caught:
-            self.prepared = PreparedClientCall(settings, caught.lm, caught.request)
-            return self.prepared
+            made = self.prepared = PreparedClientCall(settings, caught.lm, caught.request)
+            return made
         raise AssertionError("the client answered without sending a request")
 
     async def ask(self, prepared: PreparedClientCall) -> Any:

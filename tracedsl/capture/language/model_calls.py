@@ -57,7 +57,7 @@ class Way:
         """The complete request. Pure; raises what the predictor raises for bad inputs."""
         return predictor.prepare(inputs, **settings)
 
-    async def execute(self, call: ModelCall, prepared: PreparedCall) -> Prediction:
+    async def execute(self, call: ModelCall, prepared: Any) -> Any:
         """Make the call, with `call.ask` for each request."""
         return await call.ask(prepared)
 
@@ -184,8 +184,8 @@ class PredictorCall(ModelCall):
         given = dict(finished(self.arguments))
         fields = self.predictor.signature.input_fields
         settings = {name: given.pop(name) for name in list(given) if name in _SETTINGS and name not in fields}
-        self.prepared = self.way.prepare(self.predictor, given, settings)
-        return self.prepared
+        made = self.prepared = self.way.prepare(self.predictor, given, settings)
+        return made
 
     async def ask(self, prepared: PreparedCall) -> Prediction:
         line = Line(prepared.lm, self.pinned, self.answers)
