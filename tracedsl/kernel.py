@@ -25,7 +25,7 @@ from tracedsl.capture.tensor.arguments import Bound, Parameters, bind, key_text
 from tracedsl.capture.tensor.environment import Environment, Snapshot
 from tracedsl.diagnostics import TracedslError, Unsupported, warn
 from tracedsl.hw.cpu.entry_type import WORDS_AT, natively_callable
-from tracedsl.hw.target import Target, target
+from tracedsl.hw.target import Runnable, Target, target
 from tracedsl.kernel_variant import Variant, load_variant, make_variant, separate, store_variant
 
 if TYPE_CHECKING:
@@ -228,6 +228,11 @@ class Kernel:
     def compiled(self) -> bool:
         """Whether the last call ran as machine code."""
         return isinstance(self._last, Variant)
+
+    @property
+    def runnable(self) -> Runnable | None:
+        """The code that the last call ran, as the target loaded it; None if it ran in plain NumPy."""
+        return self._last.runnable if isinstance(self._last, Variant) else None
 
     @property
     def from_cache(self) -> bool:

@@ -35,18 +35,21 @@ _AGAIN = "compile it again; `tracedsl cache prune --kind kernel` removes what is
 
 @dataclass(frozen=True)
 class FpgaSim:
-    """An accelerator of this configuration, with this memory. `rtl`: run the RTL instead of the functional model."""
+    """An accelerator of this configuration, with this memory. `rtl`: run the RTL instead of the functional model;
+    `threads`: virtual threads that default schedules have (1: nothing is loaded while something computes)."""
 
     config: Config = field(default_factory=Config)
     dram: Dram = DRAM
     rtl: bool = False
+    threads: int = 2
 
     @classmethod
     def configured(cls, settings: str) -> FpgaSim:
         """From the text behind "fpga-sim:", such as "block=16,bus_bytes=16,latency=20,rtl"; `block` alone sets the bus
         as well. Raises FpgaError (H060) for a setting that there is not, or a value that cannot be."""
-        sizes = {f.name: Config for f in dataclasses.fields(Config)} | {f.name: Dram for f in dataclasses.fields(Dram)}
-        given: dict[type, dict[str, int]] = {Config: {}, Dram: {}}
+        sizes: dict[str, type] = {f.name: kind for kind in (Config, Dram) for f in dataclasses.fields(kind)}
+        sizes["threads"] = FpgaSim
+        given: dict[type, dict[str, int]] = {Config: {}, Dram: {}, FpgaSim: {}}
         rtl = False
         for word in filter(None, (word.strip() for word in settings.split(","))):
             name, equals, value = word.partition("=")
@@ -60,7 +63,7 @@ class FpgaSim:
         block = given[Config].get("block", Config.block)
         given[Config].setdefault("bus_bytes", block)
         given[Config].setdefault("tree_stages", min(Config.tree_stages, block.bit_length() - 1))
-        return cls(Config(**given[Config]), Dram(**given[Dram]), rtl)
+        return cls(Config(**given[Config]), Dram(**given[Dram]), rtl, **given[FpgaSim])
 
     @property
     def name(self) -> str:
@@ -89,7 +92,7 @@ class FpgaSim:
 
     @cached_property
     def planner(self) -> FpgaPlanner:
-        return FpgaPlanner(self.config, self.dram, self.host.description)
+        return FpgaPlanner(self.config, self.dram, self.host.description, self.threads)
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -98,7 +101,7 @@ class FpgaSim:
     def fingerprint(self) -> str:
         """Of the configuration, the memory, the compiler, and the host for its parts."""
         how = "rtl" if self.rtl else "functional"
-        return digest(self.config.text(), str(self.dram), how, _generator(), self.host.fingerprint())[:16]
+        return digest(self.config.text(), str(self.dram), how, str(self.threads), _generator(), self.host.fingerprint())[:16]
 
     def compile(self, program: LoopProgram) -> Artefact:
         """Streams and machine code. Raises FpgaError: H068 if a tile does not fit, H063 or H064 if the checker refuses
@@ -148,8 +151,9 @@ class FpgaSim:
             else:
                 image = bytes(blobs[f"stream.{int(step['launch'])}"])
                 decode(image)
+                counts = {name: int(step[name]) for name in ("cycles", "steps", "loaded", "stored", "instructions")}
                 yield LaunchStep(image, tuple(map(Tensor.from_json, step["tensors"])), int(step["vectors"]),
-                                 self.config.block, self._runner())
+                                 self.config.block, self._runner(), counts)
 
     def _runner(self) -> Runner:
         if not self.rtl:

@@ -70,9 +70,9 @@ def _few(work: Work, axis: Axis, block: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys((*sizes[::step], sizes[-1])))
 
 
-def space(work: Work, config: Config, dram: Dram) -> Space:
+def space(work: Work, config: Config, dram: Dram, threads: int = 2) -> Space:
     """The choices, the default's first."""
-    tile = default_tile(work, config, dram)
+    tile = default_tile(work, config, dram, threads)
     made: Space = {}
     for axis in axes_of(work):
         sizes = sizes_of(work, axis, config.block)

@@ -64,13 +64,14 @@ class HostStep:
 
 @dataclass(frozen=True)
 class LaunchStep:
-    """A program of the accelerator with the tensors that it works on."""
+    """A program of the accelerator with the tensors that it works on. `counts`: see `artefact.Launch.counts`."""
 
     image: bytes
     tensors: tuple[Tensor, ...]
     vectors: int
     block: int
     runner: Runner
+    counts: Mapping[str, int]
 
     def run(self, addresses: Mapping[str, int]) -> None:
         memory = np.zeros(self.vectors * self.block, np.uint8)
@@ -98,6 +99,11 @@ class FpgaExecutable:
     def __init__(self, arrays: Sequence[ArrayLayout], temps: Sequence[ArrayLayout],
                  steps: Sequence[HostStep | LaunchStep]) -> None:
         self._arrays, self._temps, self.steps = arrays, temps, steps
+
+    @property
+    def launches(self) -> tuple[LaunchStep, ...]:
+        """The accelerator's parts."""
+        return tuple(step for step in self.steps if isinstance(step, LaunchStep))
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
         """An array for a result, its content undefined."""

@@ -32,6 +32,7 @@ class FpgaPlanner:
     config: Config
     dram: Dram
     host: Description
+    threads: int = 2
     # the accelerator multiplies signed bytes as they are
     disable: tuple[str, ...] = ("pair-bytes",)
 
@@ -69,18 +70,18 @@ class FpgaPlanner:
         work = self.of_task(task)
         if isinstance(work, str):
             return default_schedule(task, self.host)
-        return schedule_of(task, work, choose.default_tile(work, self.config, self.dram), self.block)
+        return schedule_of(task, work, choose.default_tile(work, self.config, self.dram, self.threads), self.block)
 
     def space(self, task: Task) -> Space:
         work = self.of_task(task)
         return schedule_space(task, self.host) if isinstance(work, str) else dict(
-            choose.space(work, self.config, self.dram))
+            choose.space(work, self.config, self.dram, self.threads))
 
     def from_point(self, task: Task, point: Point) -> Schedule:
         work = self.of_task(task)
         if isinstance(work, str):
             return schedule_from_point(task, self.host, point)
-        known = choose.space(work, self.config, self.dram)
+        known = choose.space(work, self.config, self.dram, self.threads)
         for name in point:
             if name not in known:
                 raise ScheduleError("S001", f"the task has no choice {name!r}", hint=nearest(name, known))

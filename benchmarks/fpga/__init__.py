@@ -1,0 +1,1 @@
+"""The simulated accelerator on the layers of the TVM paper."""
