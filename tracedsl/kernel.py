@@ -102,7 +102,7 @@ class _Compiler:
             captured = capture_kernel(self.function, bound, self.environment)
         with clock("rewrite"):
             rewritten = run_passes(captured.graph, TENSOR_PASSES, disable=(*self.options.disable, *planner.disable))
-            tasks = lower(rewritten.graph, apart=planner.apart)
+            tasks = lower(rewritten.graph, apart=planner.apart, rework=planner.rework)
             planner.admit(tasks.tasks)
         with clock("tune"):
             schedules = tuple(self._schedules(tasks, planner))

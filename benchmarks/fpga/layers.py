@@ -1,7 +1,7 @@
 """The convolutions C2 to C12 of ResNet-18 on the accelerator, quantised, with and without latency hiding.
 
-What holds here: the kernels are NumPy; cycles are the timing model's, which equals the RTL's. A layer's result is compared
-with NumPy's when asked for (`check`), which takes longer than everything else.
+What holds here: the kernels are NumPy; cycles are the timing model's, which equals the RTL's. A layer's result is
+compared with NumPy's when asked for (`check`), which takes longer than everything else.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tracedsl import kernel
 from tracedsl.cache import Store
 
 Array = np.ndarray[Any, Any]
-LAYERS = {name: row for name, row in CONVOLUTIONS.items() if name != "C1"}  # C1 has 3 channels: the paper's host does it
+LAYERS = {name: row for name, row in CONVOLUTIONS.items() if name != "C1"}  # in the paper the host does C1
 
 
 def layer(stride: int) -> Any:

@@ -18,7 +18,7 @@ from tracedsl.cache import code_digest, digest
 from tracedsl.diagnostics import TracedslError, nearest
 from tracedsl.hw.cpu.executable import ArrayLayout
 from tracedsl.hw.cpu.target import Artefact, Cpu
-from tracedsl.hw.fpga.compile.artefact import Launch, host_program, plan
+from tracedsl.hw.fpga.compile.artefact import COUNTS, Launch, host_program, plan
 from tracedsl.hw.fpga.compile.executable import FpgaExecutable, HostStep, LaunchStep, Runner, Tensor, functional
 from tracedsl.hw.fpga.compile.match import intrinsics
 from tracedsl.hw.fpga.compile.planner import FpgaPlanner
@@ -101,7 +101,8 @@ class FpgaSim:
     def fingerprint(self) -> str:
         """Of the configuration, the memory, the compiler, and the host for its parts."""
         how = "rtl" if self.rtl else "functional"
-        return digest(self.config.text(), str(self.dram), how, str(self.threads), _generator(), self.host.fingerprint())[:16]
+        parts = (self.config.text(), str(self.dram), how, str(self.threads), _generator(), self.host.fingerprint())
+        return digest(*parts)[:16]
 
     def compile(self, program: LoopProgram) -> Artefact:
         """Streams and machine code. Raises FpgaError: H068 if a tile does not fit, H063 or H064 if the checker refuses
@@ -151,7 +152,7 @@ class FpgaSim:
             else:
                 image = bytes(blobs[f"stream.{int(step['launch'])}"])
                 decode(image)
-                counts = {name: int(step[name]) for name in ("cycles", "steps", "loaded", "stored", "instructions")}
+                counts = {name: int(step[name]) for name in COUNTS}
                 yield LaunchStep(image, tuple(map(Tensor.from_json, step["tensors"])), int(step["vectors"]),
                                  self.config.block, self._runner(), counts)
 

@@ -27,6 +27,10 @@ class Planner(Protocol):
     @property
     def disable(self) -> tuple[str, ...]: ...
 
+    def rework(self, stages: Sequence[Stage]) -> list[Stage]:
+        """The stages as the target wants them, with the same results."""
+        ...
+
     def apart(self, stage: Stage) -> bool:
         """Whether a stage must have a task of its own."""
         ...
@@ -62,6 +66,9 @@ class LoopPlanner:
 
     machine: MachineFacts
     disable: tuple[str, ...] = ()
+
+    def rework(self, stages: Sequence[Stage]) -> list[Stage]:
+        return list(stages)
 
     def apart(self, stage: Stage) -> bool:
         return False

@@ -24,6 +24,8 @@ from tracedsl.hw.fpga.timing import Timeline, timeline
 from tracedsl.ir.expr import Buffer
 from tracedsl.ir.loops import LoopProgram
 
+COUNTS = ("cycles", "steps", "loaded", "stored", "instructions")
+
 
 @dataclass(frozen=True)
 class Placed:
@@ -57,8 +59,7 @@ class Launch:
         stored = sum(i.rows * i.cols * config.element_bytes("acc" if i.wide else "inp")
                      for i in self.program if isinstance(i, Store))
         steps = sum(i.steps for i in self.program if isinstance(i, Gemm))
-        return {"cycles": self.timeline.cycles, "steps": steps, "loaded": loaded, "stored": stored,
-                "instructions": len(self.program)}
+        return dict(zip(COUNTS, (self.timeline.cycles, steps, loaded, stored, len(self.program))))
 
 
 def plan(program: LoopProgram, config: Config, dram: Dram) -> list[Segment | tuple[Segment, Launch]]:

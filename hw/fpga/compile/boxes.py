@@ -93,6 +93,12 @@ def bursts(part: Box, longest: int, most_rows: int = 4095) -> Iterator[Burst]:
                         stride)
 
 
+def run_length(part: Box) -> int:
+    """Elements that lie behind one another in memory, at most."""
+    size, stride, _ = _merged(part, 1 << 30)[-1]
+    return size if stride == 1 else 1
+
+
 def _long(at: int, first: int, size: int, longest: int) -> Iterator[Burst]:
     whole, rest = divmod(size, longest)
     yield Burst(at, first, whole, longest, longest, longest)

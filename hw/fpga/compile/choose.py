@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from itertools import product
 from typing import Any
 
-from tracedsl.hw.fpga.compile.boxes import box
+from tracedsl.hw.fpga.compile.boxes import Box, box, run_length
 from tracedsl.hw.fpga.compile.emit import fits
 from tracedsl.hw.fpga.compile.loops import Loop, overview
 from tracedsl.hw.fpga.compile.tile import Tile
 from tracedsl.hw.fpga.compile.work import Region, Work
-from tracedsl.hw.fpga.config import WORD_BYTES, Config, Dram, FpgaError
+from tracedsl.hw.fpga.config import MAX_BURST, WORD_BYTES, Config, Dram, FpgaError
 from tracedsl.ir.expr import Axis
 
 PARTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024)  # into so many tiles an axis may be cut
-WIDE = 6        # sizes that are tried for an axis
-ROW = 8         # cycles that each burst takes beside its beats, where many are short
+ROW = 8  # cycles that each burst takes beside its beats, where many are short
 
 Space = dict[str, tuple[int, ...]]
 
@@ -46,39 +44,63 @@ def tile_from(work: Work, point: Mapping[str, Any], block: int) -> Tile:
 
 
 def default_tile(work: Work, config: Config, dram: Dram, threads: int = 2) -> Tile:
-    """The tile with the least guessed cycles. Raises FpgaError (H068) if not even single steps fit."""
-    best: tuple[float, Tile] | None = None
-    for sizes in product(*(_few(work, axis, config.block) for axis in axes_of(work))):
-        tile = tile_from(work, {**{a.name: n for a, n in zip(axes_of(work), sizes)}, "threads": threads}, config.block)
-        if not fits(work, tile, config):
-            continue
-        cost = guess(work, tile, config, dram)
-        if best is None or cost < best[0]:
-            best = cost, tile
+    """The tile with the least guessed cycles that is found by changing one axis after the other: from the smallest
+    tile, from one that keeps the sum in one piece, and from one that has all lanes as well. Raises FpgaError (H068) if
+    not even single steps fit."""
+    block, axes = config.block, axes_of(work)
+    smallest = {axis.name: 1 for axis in axes}
+    whole = {**smallest, **{axis.name: work.extent(axis, block) for axis in work.reduce}}
+    wide = {**whole, **({work.lane.name: work.extent(work.lane, block)} if work.lane else {})}
+    found = [_descended(work, start, config, dram, threads) for start in (smallest, whole, wide)]
+    best = min((entry for entry in found if entry is not None), key=lambda entry: entry[0], default=None)
     if best is None:
         raise FpgaError("H068", f"no tile of {work.stage.name} fits the scratchpads",
                         hint="build the accelerator with deeper ones")
     return best[1]
 
 
-def _few(work: Work, axis: Axis, block: int) -> tuple[int, ...]:
-    """The sizes that the default is chosen from."""
-    sizes = sizes_of(work, axis, block)
-    if axis in work.taps:
-        return tuple(dict.fromkeys((sizes[0], 1)))
-    step = max(1, -(-len(sizes) // WIDE))
-    return tuple(dict.fromkeys((*sizes[::step], sizes[-1])))
+def can_fit(work: Work, config: Config, threads: int) -> bool:
+    """Whether there is a tile at all."""
+    smallest = {axis.name: 1 for axis in axes_of(work)}
+    return fits(work, tile_from(work, {**smallest, "threads": threads}, config.block), config)
 
 
-def space(work: Work, config: Config, dram: Dram, threads: int = 2) -> Space:
-    """The choices, the default's first."""
-    tile = default_tile(work, config, dram, threads)
+def _descended(work: Work, point: dict[str, int], config: Config, dram: Dram, threads: int,
+               ) -> tuple[float, Tile] | None:
+    """The best tile that is reached from a point, and its cost; None if the point does not fit."""
+    best = _priced(work, point, config, dram, threads)
+    moved = best is not None
+    while moved:
+        moved = False
+        for axis in axes_of(work):
+            for size in sizes_of(work, axis, config.block):
+                other = _priced(work, {**point, axis.name: size}, config, dram, threads)
+                if best is not None and other is not None and other[0] < best[0]:
+                    best, point, moved = other, {**point, axis.name: size}, True
+    return best
+
+
+def _priced(work: Work, point: Mapping[str, int], config: Config, dram: Dram, threads: int,
+            ) -> tuple[float, Tile] | None:
+    tile = tile_from(work, {**point, "threads": threads}, config.block)
+    return (guess(work, tile, config, dram), tile) if fits(work, tile, config) else None
+
+
+def space(work: Work, tile: Tile, block: int) -> Space:
+    """The choices, those of the default tile first."""
     made: Space = {}
     for axis in axes_of(work):
-        sizes = sizes_of(work, axis, config.block)
+        sizes = sizes_of(work, axis, block)
         if len(sizes) > 1:
             made[axis.name] = (tile.sizes[axis], *(n for n in sizes if n != tile.sizes[axis]))
     return {**made, "threads": (tile.threads, 1 if tile.threads == 2 else 2)}
+
+
+def _moved(part: Box, memory: str, config: Config, dram: Dram) -> float:
+    """Cycles to move a box. Short bursts wait for one another: `bursts` of them are under way at a time."""
+    beats = config.beats(memory)
+    run = min(run_length(part), MAX_BURST // beats)
+    return part.elements * max(beats * dram.cycles_per_beat, dram.latency / config.bursts / run)
 
 
 def guess(work: Work, tile: Tile, config: Config, dram: Dram) -> float:
@@ -90,7 +112,7 @@ def guess(work: Work, tile: Tile, config: Config, dram: Dram) -> float:
     part = math.prod(work.extent(a, block) / tile.sizes[a] for a in work.spatial) / tiles
     part_sum = part * math.prod(work.extent(a, block) / tile.sizes[a] for a in work.reduce) / max(chunks, 1)
 
-    words, sums, load = 0, 0, 0
+    words, sums, load = 0, 0, 0.0
     if work.data is not None:
         data = box(work.data, ranges, block)
         weights = box(work.weights, ranges, block) if work.weights else None
@@ -98,19 +120,18 @@ def guess(work: Work, tile: Tile, config: Config, dram: Dram) -> float:
                       weights.steps.get(a, 0) if weights else 0, reduce=a in work.reduce)
                  for a in (*work.reduce, *work.spatial)]
         words, sums = overview(loops)
-        load = data.elements * config.beats(work.data.memory)
-        if work.weights is not None:
-            load += box(work.weights, ranges, block).elements * config.beats(
-                "diag" if work.kind == "diag" else work.weights.memory)
+        load = _moved(data, work.data.memory, config, dram)
+        if weights is not None and work.weights is not None:
+            load += _moved(weights, "diag" if work.kind == "diag" else work.weights.memory, config, dram)
     steps = sum(result.elements * (2 if isinstance(s.source, Region) else 1) for s in work.epilogue.steps)
     start = (work.epilogue.start,) if work.epilogue.start else ()
-    extra = sum(box(o, ranges, block).elements * config.beats(o.memory)
+    extra = sum(_moved(box(o, ranges, block), o.memory, config, dram)
                 for o in dict.fromkeys((*work.epilogue.operands, *start)))
-    store = result.elements * config.beats("acc" if work.out.form.format == "wide" else "inp")
+    store = _moved(result, "acc" if work.out.form.format == "wide" else "inp", config, dram)
     words += 2 + bool(work.weights)
     fetch = words * WORD_BYTES // config.bus_bytes
     compute = tiles * (chunks * sums * part_sum + steps * part)
-    port = tiles * (chunks * (load * part_sum + fetch) + (extra + store) * part) * dram.cycles_per_beat
+    port = tiles * (chunks * (load * part_sum + fetch * dram.cycles_per_beat) + (extra + store) * part)
     phases = tiles * (chunks + bool(work.epilogue.operands))
     wait = dram.latency + ROW
     if tile.threads == 1:

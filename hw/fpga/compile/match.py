@@ -99,6 +99,8 @@ def _pool(stage: Stage) -> Work:
 
 def _map(stage: Stage) -> Work:
     loads = [e for e in walk(stage.value) if isinstance(e, Load)]
+    if not loads or (stage.value is loads[0] and loads[0].buffer.scope == "param"):
+        raise Refused("constants and copies of what the host has are left to the host")
     lane = _lane(stage, loads)
     return Work("map", stage, *_result(stage, lane), epilogue(stage.value, stage.out.dtype, _reader(stage, lane)))
 

@@ -15,9 +15,10 @@ from tracedsl.hw.fpga.compile import choose
 from tracedsl.hw.fpga.compile.epilogue import Refused
 from tracedsl.hw.fpga.compile.match import match
 from tracedsl.hw.fpga.compile.offload import Offload
-from tracedsl.hw.fpga.compile.tile import schedule_of
+from tracedsl.hw.fpga.compile.rework import reworked
+from tracedsl.hw.fpga.compile.tile import Tile, schedule_of
 from tracedsl.hw.fpga.compile.work import Work
-from tracedsl.hw.fpga.config import Config, Dram, FpgaError
+from tracedsl.hw.fpga.config import Config, Dram
 from tracedsl.hw.target import Description
 from tracedsl.ir.expr import Stage, Task
 from tracedsl.ir.loops import Nest
@@ -40,13 +41,19 @@ class FpgaPlanner:
     def block(self) -> int:
         return self.config.block
 
+    def rework(self, stages: Sequence[Stage]) -> list[Stage]:
+        return reworked(stages, self.apart)
+
     def apart(self, stage: Stage) -> bool:
         """Whether the accelerator does the stage by itself."""
         return isinstance(self.work(stage), Work)
 
     def work(self, stage: Stage) -> Work | str:
         """The stage's work, or why it stays on the host."""
-        return _work(stage, self.config, self.dram)
+        return _work(stage, self.config, self.threads)
+
+    def default_tile(self, work: Work) -> Tile:
+        return _tile(work.stage, self.config, self.dram, self.threads)
 
     def of_task(self, task: Task) -> Work | str:
         if len(task.stages) != 1:
@@ -70,18 +77,19 @@ class FpgaPlanner:
         work = self.of_task(task)
         if isinstance(work, str):
             return default_schedule(task, self.host)
-        return schedule_of(task, work, choose.default_tile(work, self.config, self.dram, self.threads), self.block)
+        return schedule_of(task, work, self.default_tile(work), self.block)
 
     def space(self, task: Task) -> Space:
         work = self.of_task(task)
-        return schedule_space(task, self.host) if isinstance(work, str) else dict(
-            choose.space(work, self.config, self.dram, self.threads))
+        if isinstance(work, str):
+            return dict(schedule_space(task, self.host))
+        return dict(choose.space(work, self.default_tile(work), self.block))
 
     def from_point(self, task: Task, point: Point) -> Schedule:
         work = self.of_task(task)
         if isinstance(work, str):
             return schedule_from_point(task, self.host, point)
-        known = choose.space(work, self.config, self.dram, self.threads)
+        known = choose.space(work, self.default_tile(work), self.block)
         for name in point:
             if name not in known:
                 raise ScheduleError("S001", f"the task has no choice {name!r}", hint=nearest(name, known))
@@ -96,12 +104,14 @@ class FpgaPlanner:
 
 
 @lru_cache(maxsize=1024)
-def _work(stage: Stage, config: Config, dram: Dram) -> Work | str:
+def _work(stage: Stage, config: Config, threads: int) -> Work | str:
     try:
         found = match(stage, config.block)
-        choose.default_tile(found, config, dram)
     except Refused as refused:
         return str(refused)
-    except FpgaError as error:
-        return error.diagnostic.what
-    return found
+    return found if choose.can_fit(found, config, threads) else "no tile of it fits the scratchpads"
+
+
+@lru_cache(maxsize=1024)
+def _tile(stage: Stage, config: Config, dram: Dram, threads: int) -> Tile:
+    return choose.default_tile(match(stage, config.block), config, dram, threads)

@@ -11,7 +11,7 @@ What holds here:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,15 +68,18 @@ class TaskProgram:
 
 
 Strides = Mapping[str, Sequence[int]]
+Rework = Callable[[Sequence[Stage]], list[Stage]]
 
 
-def lower(graph: Graph, strides: Strides | None = None, apart: Apart = nothing_apart) -> TaskProgram:
+def lower(graph: Graph, strides: Strides | None = None, apart: Apart = nothing_apart,
+          rework: Rework = list) -> TaskProgram:
     """Turn a graph into fused tasks. `strides`: parameter -> element strides, row-major where nothing is said (an
-    attribute `strides` of the parameter counts as well). `apart`: which stages get a task of their own. Raises
-    `Unsupported` for what no loop nest can express."""
+    attribute `strides` of the parameter counts as well). `apart`: which stages get a task of their own;
+    `rework`: what a target makes of the stages before they are put into tasks. Raises `Unsupported` for what no loop
+    nest can express."""
     wanted: set[Node] = set()
     while True:
-        lowering = _Lowering(graph, choose_roots(graph, wanted), dict(strides or {}), apart)
+        lowering = _Lowering(graph, choose_roots(graph, wanted), dict(strides or {}), apart, rework)
         try:
             return lowering.run()
         except NeedsBuffer as need:
@@ -88,8 +91,9 @@ def lower(graph: Graph, strides: Strides | None = None, apart: Apart = nothing_a
 class _Lowering:
     """One attempt, for one choice of roots."""
 
-    def __init__(self, graph: Graph, roots: Roots, strides: dict[str, Sequence[int]], apart: Apart) -> None:
-        self.apart = apart
+    def __init__(self, graph: Graph, roots: Roots, strides: dict[str, Sequence[int]], apart: Apart,
+                 rework: Rework) -> None:
+        self.apart, self.rework = apart, rework
         self.graph, self.roots, self.users = graph, roots, graph.users()
         self.names: set[str] = set()
         self.params = {node: self._param(node, strides) for node in graph.params}
@@ -113,7 +117,8 @@ class _Lowering:
             self._root(node)
         self._copies(results)
         outs = tuple(split_complex(b) for b in self.outs)
-        tasks = tasks_of(self.graph.name, self.stages, self.hints, self.apart)
+        stages = self.rework(self.stages)
+        tasks = tasks_of(self.graph.name, stages, self.hints, self.apart)
         written = {stage.out.name: stage.out for task in tasks for stage in task.stages}
         temps = {b.name: b for task in tasks for b in task.buffers() if b.scope == "temp"}
         temps = {name: self._owner(name, written.get(name, b)) for name, b in temps.items()}
@@ -143,7 +148,7 @@ class _Lowering:
     def _owner(self, name: str, written: Buffer) -> Buffer:
         """The buffer as it was first made, not as some stage sees it."""
         made = next((b for b in self.buffers.values() if b.name == name), written)
-        return split_complex(made)
+        return split_complex(made if made.dtype == written.dtype or made.dtype in REAL_OF else written)
 
     def _results(self) -> set[Node]:
         """Name the results' buffers; a node that is returned twice, or a parameter, is copied at the end."""
