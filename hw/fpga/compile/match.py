@@ -58,13 +58,11 @@ def _contraction(stage: Stage, one: Load, other: Load) -> Work:
             weights, data = (one, other) if in_first else (other, one)
             if _alone(lane, weights.index) is not None:
                 return _gemm(stage, data, weights, lane)
+    large, small = (one, other) if len(first) >= len(second) else (other, one)
     for lane in lanes:
         if _alone(lane, one.index) is not None and _alone(lane, other.index) is not None:
-            large, small = (one, other) if len(first) >= len(second) else (other, one)
             return _diag(stage, large, small, lane)
-    if not stage.axes:
-        return _gemm(stage, one, other, None)
-    raise Refused("no axis of the result runs along lanes: it must be an index by itself, in one factor or in both")
+    return _gemm(stage, large, small, None)  # nothing runs along lanes: one lane works
 
 
 def _gemm(stage: Stage, data: Load, weights: Load, lane: Axis | None) -> Work:
@@ -106,11 +104,9 @@ def _map(stage: Stage) -> Work:
 
 
 def _lane(stage: Stage, loads: Iterable[Load]) -> Axis | None:
-    """The axis to lay along lanes: an index by itself wherever it stands."""
+    """The axis to lay along lanes: an index by itself wherever it stands. Without one, one lane works."""
     good = [axis for axis in reversed(stage.axes) if _alone(axis, stage.index) is not None
             and all(_alone(axis, load.index) is not None for load in loads if axis in _axes(load))]
-    if not good and stage.axes:
-        raise Refused("no axis of the result is an index by itself in everything that is read")
     return max(good, key=lambda axis: sum(axis in _axes(load) for load in loads)) if good else None
 
 

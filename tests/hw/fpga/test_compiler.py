@@ -7,33 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fpga_kernels import TARGETS, bytes_of, on_targets, same
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tracedsl import kernel
 from tracedsl.diagnostics import Unsupported
 
-Array = np.ndarray[Any, Any]
-TARGETS = ("fpga-sim", "fpga-sim:block=4,bus_bytes=4,inp_depth=64,wgt_depth=32,acc_depth=64,aux_depth=16",
-           "fpga-sim:block=16,latency=20")
-on_targets = st.sampled_from(TARGETS)
 extents = st.integers(1, 40)
-
-
-def bytes_of(rng: np.random.Generator, *shape: int) -> Array:
-    """Bytes, the extremes often."""
-    plain = rng.integers(-128, 128, shape)
-    return np.where(rng.random(shape) < 0.2, rng.choice([-128, 127], shape), plain).astype(np.int8)
-
-
-def same(function: Any, target: str, *arrays: Any) -> Any:
-    """Compile for the accelerator and compare with NumPy; gives the kernel."""
-    made = kernel(target=target, strict=True)(function)
-    got, wanted = made(*arrays), function(*arrays)
-    assert made.compiled
-    assert got.dtype == wanted.dtype and got.shape == wanted.shape
-    assert np.array_equal(got, wanted)
-    return made
 
 
 def product(x, w):  # type: ignore[no-untyped-def]
