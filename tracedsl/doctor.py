@@ -19,6 +19,7 @@ _PACKAGES = {
     "llvmlite": ("machine code for the CPU", ""),
     "openai": ("OpenAI-compatible endpoints", ""),
     "numba": ("target='numba', a second opinion on kernels", "pip install 'tracedsl[numba]'"),
+    "scikit-learn": ("models that guide searches: MIPROv2", "pip install 'tracedsl[tune]'"),
     "xllamacpp": ("language models in this process", "pip install 'tracedsl[local]'"),
 }
 

@@ -134,13 +134,17 @@ class Tuning:
     def run(self, tell: Callable[[str], None]) -> Outcome:
         """Score both candidates. Raises `MetricError` P104 if the metric raises, `CompileError`, `LMError`."""
         space = Space((Parameter("candidate", ("uncompiled", "compiled")),), default={"candidate": "uncompiled"})
-        study = Study(space, Exhaustive(space), self._measurer(tell), self.task, goal="max",
+        session = Session(self.program, checked(self.metric), limits=self.budget, threads=self.threads,
+                          progress=lambda done, most, line: tell(line))
+        study = Study(space, Exhaustive(space), self._measurer(tell, session), self.task, goal="max",
                       budget=replace(self.budget, trials=math.inf),
                       records=Records(self.store.root / "records" / "programs.jsonl"))
         done: list[Trial] = []
 
         def on_trial(trial: Trial, best: Trial) -> None:
             done.append(trial)
+            if trial.recorded:      # an earlier process scored it; the budget is what it would be in one
+                session.charge(trial.measurement.notes.get("spent", {}))
             tell(f"{trial.point['candidate']}: {score_text(trial.measurement)}")
 
         try:
@@ -151,12 +155,9 @@ class Tuning:
         except BudgetExceeded as error:
             return Outcome(done[0] if done else None, tuple(done), error.limit)
 
-    def _measurer(self, tell: Callable[[str], None]) -> Callable[[Point], Measurement]:
-        session = Session(self.program, checked(self.metric), limits=self.budget, threads=self.threads,
-                          progress=lambda done, most, line: tell(line))
-
+    def _measurer(self, tell: Callable[[str], None], session: Session) -> Callable[[Point], Measurement]:
         def measure(point: Point) -> Measurement:
-            started, before = time.monotonic(), _usage()
+            started, before, spent = time.monotonic(), _usage(), dict(session.spent)
             student = self.program.reset_copy()
             notes: dict[str, Any] = {"held_out": self.data.how}
             if point["candidate"] == "compiled":
@@ -166,7 +167,8 @@ class Tuning:
             runs = self._scored(student, str(point["candidate"]), session)
             scores = [100 * run.score for run in runs]
             notes |= {"interval": list(bootstrap_interval(scores)), "examples": len(scores),
-                      "failures": sum(run.error is not None for run in runs), "sites": student.dump_state()["sites"]}
+                      "failures": sum(run.error is not None for run in runs), "sites": student.dump_state()["sites"],
+                      "spent": {name: value - spent[name] for name, value in session.spent.items()}}
             cost = {"seconds": time.monotonic() - started, **_difference(before, _usage())}
             return Measurement(sum(scores) / len(scores), cost=cost, notes=notes)
 

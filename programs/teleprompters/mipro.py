@@ -22,7 +22,7 @@ from tracedsl.programs.teleprompters.candidates import Candidate, PromptSpace
 from tracedsl.programs.teleprompters.proposing import TIPS, Proposer
 from tracedsl.programs.teleprompters.race import Contest, Entry
 from tracedsl.programs.teleprompters.searching import Searching, instructions_of
-from tracedsl.programs.teleprompters.surrogate import ModelGuided, need_scikit_learn, prompt_features
+from tracedsl.programs.teleprompters.surrogate import BayesianSearch, need_scikit_learn, prompt_features
 
 if TYPE_CHECKING:
     from tracedsl.programs.modules.module import Module
@@ -132,7 +132,7 @@ class MIPROv2(Searching):
     def _walk(self, contest: Contest[P], space: PromptSpace, trials: int, size: int, every: int) -> Entry[P]:
         """Let a strategy propose challengers, then let the best of them see all examples."""
         made = space.space()
-        strategy = ModelGuided(made, self.seed, prompt_features(space.candidate))
+        strategy = BayesianSearch(made, self.seed, prompt_features(space.candidate))
         best = contest.add(Candidate("the student", space.candidate(made.default or {}).parts))
         contest.session.planned = int(contest.session.spent["trials"]) + trials * size // 2 + 2 * len(contest.examples)
         for trial in range(trials):

@@ -25,7 +25,7 @@ from tracedsl.programs.driving import current_io
 from tracedsl.programs.example import Example, Prediction
 from tracedsl.programs.lm.accounts import track_usage
 from tracedsl.programs.lm.base import LMError
-from tracedsl.programs.metrics import Metric, metric_name, takes_trace, verdict_of
+from tracedsl.programs.metrics import Metric, Verdict, metric_name, takes_trace, verdict_of
 from tracedsl.programs.modules.module import Module
 from tracedsl.programs.types import to_json
 
@@ -77,32 +77,25 @@ async def make_run(job: Job, metric: Metric | None) -> Run:
     Ctrl-C."""
     program = sampled(job.program, job.rollout, job.temperature)
     names = {id(p): name for name, p in program.named_predictors()}
-    answered = False
+    failed: Exception | None = None
+    prediction, answered, verdict = None, False, Verdict(0.0)
     with context(**job.settings), track_usage() as account, trace_calls(alone=True) as steps:
         try:
             prediction = await call_program(program, dict(job.example.inputs().items()))
             trace, answered = list(steps), True
-            verdict = (1.0, "") if metric is None else await current_io().call(
+            verdict = Verdict(1.0) if metric is None else await current_io().call(
                 verdict_of, metric, job.example, prediction, trace if job.traced else None)
-        except LMError as error:
-            if not error.concerns_one_request:
+        except Exception as error:
+            if isinstance(error, LMError) and not error.concerns_one_request:
                 raise
-            failed: Exception = error
-        except Exception as error:  # noqa: BLE001 - users' code; counted and reported
             failed = error
-        else:
-            failed = _FINE
     spent = account.spent
     cost = {"calls": float(spent.calls + spent.cached_calls), "tokens": float(spent.tokens), "money": spent.usd}
-    if failed is not _FINE:
-        shown = to_json(prediction) if answered else None
-        return Run(job.example, 0.0, prediction=shown, cost=cost, error=failed, metric_failed=answered)
+    if failed is not None:
+        return Run(job.example, 0.0, prediction=to_json(prediction), cost=cost, error=failed, metric_failed=answered)
     made = tuple(Step(names[id(s.predictor)], to_json(dict(s.inputs)), to_json(dict(s.prediction.items())))
                  for s in trace if id(s.predictor) in names)
-    return Run(job.example, verdict[0], verdict[1], made, to_json(prediction), cost)
-
-
-_FINE = Exception()
+    return Run(job.example, verdict.score, verdict.feedback, made, to_json(prediction), cost)
 
 
 def sampled(program: Module, rollout: int, temperature: float) -> Module:

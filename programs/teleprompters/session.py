@@ -202,6 +202,10 @@ class Session:
             self.errors.append(run.error)
         self._pay(run.cost)
 
+    def charge(self, spent: Mapping[str, float]) -> None:
+        """Count what was spent for this session elsewhere."""
+        self.spent = {name: value + spent.get(name, 0.0) for name, value in self.spent.items()}
+
     def _pay(self, cost: Mapping[str, float]) -> None:
         for name in ("calls", "tokens", "money"):
             self.spent[name] += cost.get(name, 0.0)

@@ -1,4 +1,6 @@
-"""ModelGuided: a strategy that learns which choices make good prompts, and asks where it expects most.
+"""BayesianSearch: a strategy that learns which choices make good prompts, and asks where it expects most.
+
+It is for tens of trials, each with noise that is known; `autotune.strategies.ModelGuided` is for hundreds without.
 
 Source: Gaussian-process regression (Rasmussen and Williams, 2006, chapter 2) with an upper confidence bound (Srinivas
 et al., 2010). It stands in the place of the tree-structured Parzen estimator that DSPy takes from Optuna. What holds
@@ -16,6 +18,7 @@ from typing import Any
 
 from tracedsl.autotune import Measurement, Point, Space
 from tracedsl.autotune.space import key
+from tracedsl.autotune.strategies.base import Asked
 from tracedsl.programs.teleprompters.base import CompileError
 from tracedsl.programs.teleprompters.candidates import Candidate
 
@@ -25,14 +28,14 @@ CURIOSITY = 1.0         # standard deviations that count beside the mean
 TEXT_FEATURES = 16
 
 
-class ModelGuided:
+class BayesianSearch:
     """A `Strategy` of `autotune`. `features` tells more of a point than its choices: numbers, alike for alike points.
     Measurements say in `notes["examples"]` how many examples are behind them."""
 
     def __init__(self, space: Space, seed: int = 0, features: Callable[[Point], Sequence[float]] | None = None) -> None:
         self._space, self._rng = space, Random(seed)
         self._features = features or (lambda point: ())
-        self._asked: set[str] = set()
+        self._asked = Asked()
         self._first = [space.default] if space.default is not None else []
         self._told: list[tuple[Point, float, int]] = []
         need_scikit_learn()
@@ -40,7 +43,7 @@ class ModelGuided:
     def ask(self, count: int) -> list[Point]:
         found: list[Point] = []
         while len(found) < count and (point := self._next()) is not None:
-            self._asked.add(key(point))
+            self._asked.add(point)
             found.append(point)
         return found
 
@@ -61,12 +64,12 @@ class ModelGuided:
     def _pool(self) -> list[Point]:
         """Points that were not asked for: all of a small space, else a sample."""
         if len(self._space) <= POOL:
-            points = [p for p in self._space.points() if key(p) not in self._asked]
+            points = [p for p in self._space.points() if p not in self._asked]
             return self._rng.sample(points, len(points))
         found: dict[str, Point] = {}
         for _ in range(4 * POOL):
             point = self._space.sample(self._rng)
-            if key(point) not in self._asked:
+            if point not in self._asked:
                 found.setdefault(key(point), point)
             if len(found) == POOL:
                 break
@@ -122,5 +125,5 @@ def need_scikit_learn() -> Any:
         import sklearn
     except ImportError as error:
         raise CompileError("P109", "a search that is guided by a model needs the package scikit-learn", why=str(error),
-                           hint='pip install "tracedsl[search]", or use BootstrapFewShotWithRandomSearch') from error
+                           hint='pip install "tracedsl[tune]", or use BootstrapFewShotWithRandomSearch') from error
     return sklearn

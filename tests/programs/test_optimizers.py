@@ -39,7 +39,7 @@ from tracedsl.programs.teleprompters.base import CompileError
 from tracedsl.programs.teleprompters.candidates import PromptSpace
 from tracedsl.programs.teleprompters.gepa import pareto_front
 from tracedsl.programs.teleprompters.proposing import clean
-from tracedsl.programs.teleprompters.surrogate import ModelGuided, prompt_features
+from tracedsl.programs.teleprompters.surrogate import BayesianSearch, prompt_features
 
 TRAIN = [Example(n=str(i), answer=str(i * 3)).with_inputs("n") for i in range(20)]
 WORDS = ("triple", "carefully", "number", "plain", "digits")
@@ -207,7 +207,7 @@ def test_the_model_of_choices_finds_the_best_of_many_points_early() -> None:
         source = random.Random(seed)
         worth = {(p.name, c): source.random() for p in made.parameters for c in p.choices}
         value = {json.dumps(p): sum(worth[item] for item in p.items()) / 3 for p in made.points()}
-        strategy, best = ModelGuided(made, seed, prompt_features(space.candidate)), -1.0
+        strategy, best = BayesianSearch(made, seed, prompt_features(space.candidate)), -1.0
         for _ in range(24):
             point = strategy.ask(1)[0]
             mean = sum(source.random() < value[json.dumps(point)] for _ in range(30)) / 30
@@ -221,7 +221,7 @@ def test_the_model_of_choices_ends_with_the_space_and_repeats_itself() -> None:
     space = PromptSpace({"p": ("a", "b", "c")}).space()
     walks = []
     for _ in range(2):
-        strategy, walk = ModelGuided(space, 3), []
+        strategy, walk = BayesianSearch(space, 3), []
         while points := strategy.ask(2):
             for point in points:
                 strategy.tell(point, -float(point["p: instructions"] or 0), Measurement(0.0, notes={"examples": 4}))
