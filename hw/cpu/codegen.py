@@ -32,9 +32,10 @@ from tracedsl.hw.cpu.machine import Machine
 from tracedsl.ir.expr import Affine, Axis, Buffer, Call, Load, walk
 from tracedsl.ir.loops import Alloc, For, LoopProgram, Nest, Stmt, Store, Update, When, statements
 
-# A launch shorter than this is not worth waking the other threads for (they need up to ~90 us to wake up). Work is
-# guessed from what one core does at least when nothing is in its way.
-_PARALLEL_FROM_US = 50.0
+# A launch shorter than this stays with the caller. Threads that still spin cost a microsecond; threads that sleep cost
+# a system call and come up to 90 us later, when the caller may have done their part. Work is guessed from what one core
+# does at least when nothing is in its way.
+_PARALLEL_FROM_US = 25.0
 # A thread takes a chunk of iterations at a time: `_CHUNKS` for each core, so that a core that is late does not hold up
 # the others, but none so short that the caches' prefetchers start anew all the time.
 _CHUNKS = 4

@@ -396,7 +396,13 @@ def _estimate(task: Task) -> tuple[int, int]:
     for stage in task.stages:
         spatial = math.prod(axis.extent for axis in stage.axes)
         points = spatial * math.prod(axis.extent for axis in stage.reduce)
-        flops += points * (sum(isinstance(e, Call) for e in walk(stage.value)) + (stage.combine is not None))
+        flops += points * (_operations(stage.value) + (stage.combine is not None))
         if stage.finish is not None:
-            flops += spatial * sum(isinstance(e, Call) for e in walk(stage.finish))
+            flops += spatial * _operations(stage.finish)
     return flops, sum(b.size * BYTES[b.dtype] for b in task.buffers())
+
+
+def _operations(expr: Expr) -> int:
+    """Operations on elements; tests of positions are decided beforehand or once for a vector."""
+    return sum(isinstance(e, Call) and (e.dtype != "bool" or any(isinstance(part, Load) for part in walk(e)))
+               for e in walk(expr))

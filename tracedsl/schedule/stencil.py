@@ -4,10 +4,12 @@ convolutions, image filters, pooling).
 What holds here:
 - Vectors run along an axis that the result shares with what it reads: channels, or the last axis of an image. A tile,
   some neighbours along the sliding axes times vectors, stays in registers.
-- The loops over the window are unrolled and skewed by the tile, as far as registers allow: each vector that the
-  windows of a tile cover is read once and goes into all of them. Weights stay in registers, for a row of tiles if the
-  whole window is unrolled.
-- Sizes follow from shape, strides and the machine by counting multiply-adds and loads, rests included.
+- The loops over the window are unrolled and skewed by the tile, as far as its body does not grow too long: each vector
+  that the windows of a tile cover is read once and goes into all of them.
+- Tiles follow one another along the vectors, so that lines of the cache are used up soon after they came. Weights that
+  follow the vectors are read by each tile anew, which costs less than to walk over the image once for each vector.
+- Sizes follow from shape, strides and the machine by counting multiply-adds, loads and lines of the cache, rests
+  included.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tracedsl.ir.dtypes import BYTES
 from tracedsl.ir.expr import Axis, Stage
 from tracedsl.schedule.access import Access, accesses, contiguous, heavy_calls, widest
 from tracedsl.schedule.primitives import Schedule
@@ -26,11 +29,14 @@ if TYPE_CHECKING:
 
 WINDOW = 128         # steps of the largest window
 SLOPE = 4            # steps of the operand from one window to the next, at most
+HEIGHTS = (1, 2)     # rows of a tile; more have more borders to look after than they save loads, measured on Zen 4
 BODY = 256           # multiply-adds in the body of a tile: code to make and to fetch
-LOAD_COST = 0.3      # a load that hides behind multiply-adds, in multiply-adds; it may come from the second cache
-SPARE = 4            # registers for what is read, and room for whoever orders the instructions
+SPARE = 4            # registers for what is read beside weights that stay
+LINE_COST = 1.5      # a line of the cache under a vector, in multiply-adds: most come from the second cache
+FAR = 1024           # bytes between neighbours from which their lines push one another out of the first cache ...
+FARTHEST = 3         # ... so that runs of vectors cost up to as many lines more
 TILE_COST = 6        # what a tile costs besides
-KIND_COST = 0.02     # ... and each further kind of tile, as a share
+KIND_COST = 0.05     # ... and each further kind of tile, as a share
 LATENCY = 8          # independent sums that keep the multiply-add units busy
 
 
@@ -46,13 +52,16 @@ class Slide:
 @dataclass(frozen=True)
 class Roles:
     """`column` has the vectors; `slides` are the innermost one or two, outer before inner; `still`: reduced axes that
-    nothing slides along; `weighted`: whether there is a second operand."""
+    nothing slides along; `apart`: bytes from one step of the innermost window to the next; `weighted`: whether there is
+    a second operand, and `follows`: whether it runs along the vectors too."""
 
     column: Axis
     slides: tuple[Slide, ...]
     others: tuple[Axis, ...]
     still: tuple[Axis, ...]
+    apart: int
     weighted: bool
+    follows: bool
 
     @property
     def windows(self) -> tuple[Axis, ...]:
@@ -91,7 +100,9 @@ def roles(stage: Stage) -> Roles | None:
         return None
     sliding = {slide.axis for slide in slides} | {slide.window for slide in slides}
     return Roles(column, tuple(slides), tuple(a for a in stage.axes if a is not column and a not in sliding),
-                 tuple(k for k in stage.reduce if k not in sliding), bool(others))
+                 tuple(k for k in stage.reduce if k not in sliding),
+                 (image.stride(slides[-1].window) or 0) * BYTES[image.buffer.dtype], bool(others),
+                 any(load.stride(column) for load in others))
 
 
 def _slide(image: Access, axis: Axis, reduce: Sequence[Axis]) -> Slide | None:
@@ -120,12 +131,12 @@ def _tiles(part: Roles, lanes: int, registers: int) -> Iterator[StencilChoice]:
     """The tiles that fit."""
     high = part.slides[-2].axis.extent if len(part.slides) > 1 else 1
     for unrolled in range(len(part.windows), 0, -1):
-        for height in (h for h in (1, 2, 3, 4) if h <= high):
+        for height in (h for h in HEIGHTS if h <= high):
             for width in range(1, min(part.slides[-1].axis.extent, registers) + 1):
                 for vectors in (1, 2, 3, 4):
                     tile = StencilChoice(height, width, vectors, lanes, unrolled)
                     body = height * width * vectors * _taps(part, unrolled)
-                    if _registers(part, tile) <= registers and body <= BODY and \
+                    if _fits(part, tile, registers) and body <= BODY and \
                             (vectors - 1) * lanes < part.column.extent:
                         yield tile
 
@@ -134,10 +145,14 @@ def _taps(part: Roles, unrolled: int) -> int:
     return math.prod(k.extent for k in part.windows[:unrolled])
 
 
-def _registers(part: Roles, tile: StencilChoice) -> int:
-    """Sums, weights of the unrolled part of the window, and some to read into."""
-    weights = _taps(part, tile.unrolled) * tile.vectors if part.weighted else 0
-    return tile.height * tile.width * tile.vectors + weights + SPARE
+def _fits(part: Roles, tile: StencilChoice, registers: int) -> bool:
+    """Whether the sums, the weights that go into them from one row of the image, and what is read fit."""
+    weights, spare = _taps(part, tile.unrolled) if part.weighted else 0, SPARE
+    if part.follows:
+        extents = {slide.window: min(tile.height, -(-slide.window.extent // slide.slope)) for slide in part.slides[:-1]}
+        rows = [extents.get(k, 1) for k in part.windows[1:tile.unrolled]]
+        weights, spare = part.windows[0].extent * math.prod(rows) * tile.vectors, tile.vectors
+    return tile.height * tile.width * tile.vectors + weights + spare <= registers
 
 
 def _cost(part: Roles, tile: StencilChoice) -> float:
@@ -156,14 +171,14 @@ def _cost(part: Roles, tile: StencilChoice) -> float:
 def _step(part: Roles, tile: StencilChoice, height: int, width: int) -> float:
     """Instructions of a tile for one step of the windows that are not unrolled."""
     taps, sums = _taps(part, tile.unrolled), height * width * tile.vectors
-    reads = tile.vectors
+    spots = math.prod(k.extent for k in part.still if k in part.windows[:tile.unrolled])
     for slide, size in zip(reversed(part.slides), (width, height)):
         unrolled = slide.window in part.windows[:tile.unrolled]
-        reads *= slide.slope * (size - 1) + slide.window.extent if unrolled else size
-    reads *= math.prod(k.extent for k in part.still if k in part.windows[:tile.unrolled])
-    again = part.weighted and tile.unrolled < len(part.windows)
-    loads = reads + (taps * tile.vectors if again else 0)
-    return max(sums * taps, loads, LATENCY * taps) + LOAD_COST * loads
+        spots *= slide.slope * (size - 1) + slide.window.extent if unrolled else size
+    weights = 0 if not part.weighted else taps * tile.vectors if part.follows else \
+        0 if tile.unrolled == len(part.windows) else taps
+    lines = spots * (tile.vectors + 1 + min(part.apart / FAR, FARTHEST))
+    return max(sums * taps, spots * tile.vectors + weights, LATENCY * taps) + LINE_COST * lines
 
 
 def apply_stencil(s: Schedule, stage: Stage, number: int, how: StencilChoice) -> tuple[Schedule, int]:
@@ -179,9 +194,9 @@ def apply_stencil(s: Schedule, stage: Stage, number: int, how: StencilChoice) ->
     serial = [name for name in reduce if name not in unrolled]
     windows = [name for name in reduce if name in unrolled]
     outer = [f"{row}_o" for row in rows]
-    front = [*(a.name for a in part.others), *outer[:-1], f"{column}_o"]
+    front = [*(a.name for a in part.others), *outer]
     tile = [*(f"{row}_i" for row in rows), f"{column}_u"]
-    s = s.reorder(*front, outer[-1], *serial, *windows, *tile, f"{column}_v")
+    s = s.reorder(*front, f"{column}_o", *serial, *windows, *tile, f"{column}_v")
     for name in tile:
         s = s.unroll(name)
     s = s.vectorize(f"{column}_v")
@@ -191,7 +206,7 @@ def apply_stencil(s: Schedule, stage: Stage, number: int, how: StencilChoice) ->
     for k in part.still:
         if k.name in unrolled:
             s = s.unroll(k.name)
-    return s, len(front) if len(rows) > 1 else len(front) + 1
+    return s, len(front) + 1
 
 
 def stencil_space(stage: Stage, machine: MachineFacts) -> dict[str, tuple[int, ...]]:
@@ -214,7 +229,7 @@ def stencil_refusal(stage: Stage, machine: MachineFacts, point: dict[str, int]) 
     """Why there is no such schedule; empty if nothing is known against it."""
     part, tile = roles(stage), stencil_from_point(stage, machine, point)
     assert part is not None
-    if _registers(part, tile) <= machine.vector_registers:
+    if _fits(part, tile, machine.vector_registers):
         return ""
     return (f"a tile of {tile.height} x {tile.width} x {tile.vectors} vectors does not fit "
             f"{machine.vector_registers} registers")
