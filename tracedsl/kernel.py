@@ -91,11 +91,11 @@ class _Compiler:
         """Everything up to loop nests. Raises `Unsupported` if there is no way to compile this call."""
         # the stages are loaded here: a kernel that comes from disk needs none of them
         from tracedsl.capture.tensor.kernel import capture_kernel
-        from tracedsl.kernel_tuning import planner_of
         from tracedsl.rewrite.passes import run_passes
         from tracedsl.rewrite.tensor.lower import lower
         from tracedsl.rewrite.tensor.memory import loop_program
         from tracedsl.rewrite.tensor.passes import TENSOR_PASSES
+        from tracedsl.schedule.planner import planner_of
 
         clock, planner = _Clock(), planner_of(self.on)
         with clock("capture"):

@@ -24,19 +24,13 @@ from tracedsl.ir.dtypes import BYTES
 from tracedsl.ir.expr import Buffer, Task, task_text
 from tracedsl.ir.loops import LoopProgram
 from tracedsl.schedule import Schedule, ScheduleSpace
-from tracedsl.schedule.planner import LoopPlanner, Planner
+from tracedsl.schedule.planner import planner_of
 
 Array = np.ndarray[Any, Any]
 
 _ROUNDS = 5          # timed runs of a candidate, of which the median counts
 _MARGIN = 0.02       # a candidate wins only if it is faster by this share: less is noise
 _SLOW = 3.0          # a candidate this many times slower than the best is not timed again
-
-
-def planner_of(on: Target) -> Planner:
-    """Who schedules for a target."""
-    own: Planner | None = getattr(on, "planner", None)
-    return own if own is not None else LoopPlanner(on.description)
 
 
 def tune_task(task: Task, on: Target, trials: int, store: Store) -> Schedule:

@@ -21,8 +21,6 @@ from tracedsl.hw.cpu.codegen_registers import Registers
 from tracedsl.hw.cpu.codegen_scalar import scalar, value_type
 from tracedsl.hw.cpu.emitter import Value, constant
 from tracedsl.hw.cpu.irtypes import lanes
-from tracedsl.hw.cpu.math.num import Num
-from tracedsl.hw.cpu.math.quotient import Divisor, divisor, quotient
 from tracedsl.ir.expr import Affine, Axis, Call, Cast, Const, Expr, Load, Position, children
 
 _NO_AXES: frozenset[Axis] = frozenset()
@@ -155,6 +153,9 @@ class Expressions:
 
     def _quotient(self, x: Value, y: Value, n: int) -> Value:
         """x / y, where y is the same in all lanes: what can be known of y is found out once."""
+        from tracedsl.hw.cpu.math.num import Num  # loaded by kernels that need it: a first call does not wait for it
+        from tracedsl.hw.cpu.math.quotient import Divisor, divisor, quotient
+
         places, f = self._places, self._f
         y_wide = places.splat(y, n)
 

@@ -12,11 +12,10 @@ What holds here:
 
 from __future__ import annotations
 
-import math as pymath
+import math
 import re
 from collections.abc import Callable, Sequence
 
-from tracedsl.hw.cpu import math
 from tracedsl.hw.cpu.codegen_error import malformed
 from tracedsl.hw.cpu.emitter import FunctionEmitter, Value, constant
 from tracedsl.hw.cpu.irtypes import BITS, OF_DTYPE, element, lanes, like
@@ -43,7 +42,9 @@ def scalar(f: FunctionEmitter, op: str, dtype: str, args: Sequence[Value]) -> Va
         result = scalar(f, op, "float32", [from_half(f, a) for a in args])
         return result if SCALAR_OPS[op][1] == "bool" else to_half(f, result)
     if is_float(dtype) and op in _FUNCTIONS:
-        return math.emit(f, op, tuple(args))
+        from tracedsl.hw.cpu.math import emit  # loaded by kernels that need it: a first call does not wait for it
+
+        return emit(f, op, tuple(args))
     rule = _rules(dtype).get(op)
     if rule is None:
         raise malformed(f"{op} is not defined for {dtype}")
@@ -140,7 +141,7 @@ def _signbit(f: FunctionEmitter, a: Value) -> Value:
 
 
 def _isinf(predicate: str) -> Rule:
-    return lambda f, a: f.fcmp(predicate, f.fabs(a), constant(a.type, pymath.inf))
+    return lambda f, a: f.fcmp(predicate, f.fabs(a), constant(a.type, math.inf))
 
 
 _E = FunctionEmitter

@@ -10,6 +10,7 @@ What holds here:
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -152,8 +153,7 @@ def apply_narrow(s: Schedule, stage: Stage, number: int, vector: str, lanes: int
             s, rows = s.split(row, height), [f"{row}_i"]
             kept[kept.index(row)], taken = f"{row}_o", taken * height
     else:
-        taken += sum(_copies(load, short, axes) for load in accesses(stage, finish=False)
-                     if load.stride(axes[vector]) and not any(load.stride(axes[n]) for n in deep))
+        taken += _kept(stage, vector, short, deep)
     many = max(1, min(side or min(SIDE, registers // 2 // taken), leaves[vector].extent // lanes))
     s = s.split(vector, lanes * many).split(f"{vector}_i", lanes, f"{vector}_u", f"{vector}_v")
     reduced = [n for n in short if leaves[n].reduce]
@@ -171,5 +171,14 @@ def _row(stage: Stage, kept: Sequence[str], axes: dict[str, Axis]) -> str | None
     return next((n for n in reversed(kept) if any(load.stride(axes[n]) == 0 for load in found)), None)
 
 
-def _copies(load: Access, short: Sequence[str], axes: dict[str, Axis]) -> int:
-    return math.prod(axes[n].extent for n in short if load.stride(axes[n]))
+def _kept(stage: Stage, vector: str, short: Sequence[str], deep: Sequence[str]) -> int:
+    """How many vectors of elements stay the same for all steps of the reduced axes."""
+    axes = {a.name: a for a in (*stage.axes, *stage.reduce)}
+    found = set()
+    for load in accesses(stage, finish=False):
+        if load.address is None or not load.stride(axes[vector]) or any(load.stride(axes[n]) for n in deep):
+            continue
+        for spot in itertools.product(*(range(axes[n].extent) for n in short)):
+            at = {axes[n]: Affine((), step) for n, step in zip(short, spot)}
+            found.add((load.buffer.name, load.address.substitute(at)))
+    return len(found)

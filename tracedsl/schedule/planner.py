@@ -90,3 +90,16 @@ class LoopPlanner:
 
     def lower(self, task: Task, schedule: Schedule) -> Nest:
         return lower_task(task, schedule)
+
+
+class OnMachine(Protocol):
+    """A target, as far as planning is concerned."""
+
+    @property
+    def description(self) -> MachineFacts: ...
+
+
+def planner_of(on: OnMachine) -> Planner:
+    """Who schedules for a target."""
+    own: Planner | None = getattr(on, "planner", None)
+    return own if own is not None else LoopPlanner(on.description)

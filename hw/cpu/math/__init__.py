@@ -77,7 +77,7 @@ def method(name: str, type_: str) -> Method:
     return found
 
 
-def emit(f: FunctionEmitter, name: str, args: Sequence[Value], *, fast: bool = False) -> Value:
+def emit(f: FunctionEmitter, name: str, args: Sequence[Value]) -> Value:
     """Emit name(*args); all arguments have one type, any number of lanes, which is also the result's.
 
     Raises TracedslError (H005) for an unknown function or element type.

@@ -45,10 +45,10 @@ class Worst:
         return f"{self.name:8} {self.ulp:9.4f} ULP at {np.uint32(self.bits).view(np.float32)!s:>16}  of {self.done:,}"
 
 
-def measure(so_far: Worst, until: int, *, fast: bool = False) -> Worst:
+def measure(so_far: Worst, until: int) -> Worst:
     """Go on to argument number `until`."""
     ulp, bits = np.zeros(_LANES), np.zeros(_LANES, np.uint32)
-    _, call = _compiled(so_far.name, fast)
+    _, call = _compiled(so_far.name)
     call(so_far.done, until, ulp.ctypes.data, bits.ctypes.data)
     at = int(ulp.argmax())
     if ulp[at] <= so_far.ulp:
@@ -57,7 +57,7 @@ def measure(so_far: Worst, until: int, *, fast: bool = False) -> Worst:
 
 
 @cache
-def _compiled(name: str, fast: bool) -> tuple[jit.Loaded, ctypes._FuncPointer]:  # type: ignore[name-defined]
+def _compiled(name: str) -> tuple[jit.Loaded, ctypes._FuncPointer]:  # type: ignore[name-defined]
     """void f(i64 begin, i64 end, double *ulp, i32 *bits): 16 arguments a step, a worst one for each lane."""
     module = ModuleEmitter("exhaust", host().feature_names(), host().function_attributes())
     params = [Param("begin", "i64"), Param("end", "i64"), Param("ulp", "ptr"), Param("bits", "ptr")]
@@ -72,7 +72,7 @@ def _compiled(name: str, fast: bool) -> tuple[jit.Loaded, ctypes._FuncPointer]: 
     where = f.phi(whole, [(constant(whole, 0), before)])
     number = f.add(f.splat(f.trunc(i.value, "i32"), _LANES), constant_vector("i32", range(_LANES)))
     bits = Num(f, number) * _SPREAD
-    error = _error(name, _arguments(name, bits), fast)
+    error = _error(name, _arguments(name, bits))
     larger = error > Num(f, worst.value)
     worst.add(larger.where(error, Num(f, worst.value)).value, loop)
     where.add(larger.where(bits, Num(f, where.value)).value, loop)
@@ -101,10 +101,10 @@ def _arguments(name: str, bits: Num) -> list[Num]:
     return [x, (bits & 16).equals(16).where(moderate, mixed.floats())]
 
 
-def _error(name: str, args: Sequence[Num], fast: bool) -> Num:
+def _error(name: str, args: Sequence[Num]) -> Num:
     """In units of the last place of the float that is nearest to the value."""
     f = args[0].f
-    got = Num(f, math.emit(f, name, [a.value for a in args], fast=fast))
+    got = Num(f, math.emit(f, name, [a.value for a in args]))
     want = Num(f, math.emit(f, name, [a.double().value for a in args]))
     value, nearest, infinity = got.double(), want.float(), float("inf")
     value = value.equals(infinity).where(2.0 ** 128, value.equals(-infinity).where(-(2.0 ** 128), value))
@@ -116,16 +116,14 @@ def _error(name: str, args: Sequence[Num], fast: bool) -> Num:
     return differ.where(infinity, (got.is_nan() & want.is_nan()).where(0.0, error))
 
 
-def run(names: Iterable[str], state: Path | None, *, fast: bool = False, until: int = ALL,
-        chunk: int = CHUNK) -> Iterable[Worst]:
+def run(names: Iterable[str], state: Path | None, *, until: int = ALL, chunk: int = CHUNK) -> Iterable[Worst]:
     """The worst of each function, one after the other; what the state file holds already is not done again."""
     known = json.loads(state.read_text()) if state is not None and state.exists() else {}
     for name in names:
-        key = f"{name} fast" if fast else name
-        worst = Worst(**known.get(key, {"name": name}))
+        worst = Worst(**known.get(name, {"name": name}))
         while worst.done < until:
-            worst = measure(worst, min(until, worst.done + chunk), fast=fast)
-            known[key] = asdict(worst)
+            worst = measure(worst, min(until, worst.done + chunk))
+            known[name] = asdict(worst)
             if state is not None:
                 state.write_text(json.dumps(known, indent=1))
             sys.stderr.write(f"\r{worst.done / until:6.1%} {worst}")
@@ -138,10 +136,9 @@ def main() -> None:
     names = sorted({name for name, elem in math.METHODS if elem == "float"})
     parser.add_argument("names", nargs="*", default=names, metavar="NAME", help="functions; all if none is given")
     parser.add_argument("--state", type=Path, default=Path("exhaust.json"), help="what was done (exhaust.json)")
-    parser.add_argument("--fast", action="store_true", help="the variants of fastmath")
     options = parser.parse_args()
     try:
-        for worst in run(options.names, options.state, fast=options.fast):
+        for worst in run(options.names, options.state):
             print(worst, flush=True)
     except KeyboardInterrupt:
         sys.exit("\nstopped; run it again to go on")
