@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 NEEDS_MODEL = {"read_dates"}
 ON_HOPS = {"answer_from_passages": "Mara Osei was born in Arkona", "two_hops": "100.0 %", "agent": "answer: Gorlan"}
+APART = {*NEEDS_MODEL, *ON_HOPS, "quantised_digits"}
 
 
 def run(path: Path) -> str:
@@ -22,9 +24,17 @@ def run(path: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("path", [p for p in EXAMPLES if p.stem not in {*NEEDS_MODEL, *ON_HOPS}], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [p for p in EXAMPLES if p.stem not in APART], ids=lambda p: p.stem)
 def test_example(path: Path) -> None:
     assert run(path)
+
+
+def test_quantised_digits_are_read_as_well_as_in_float() -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    printed = run(ROOT / "examples" / "quantised_digits.py")
+    in_float, in_int8 = map(float, re.findall(r"([0-9.]+)% in", printed))
+    assert in_float > 85 and in_int8 > in_float - 1
+    assert "on the accelerator (gemm)" in printed and "on the accelerator (pool)" in printed
 
 
 @pytest.mark.parametrize("name", ON_HOPS)

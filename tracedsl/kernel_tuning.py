@@ -43,14 +43,21 @@ def tune_task(task: Task, on: Target, trials: int, store: Store) -> Schedule:
     if task.hints or not choices:
         return default
     first = {name: values[0] for name, values in choices.items()}     # what the default schedule chose
-    space = Space(tuple(Parameter(name, tuple(values), ordered=not isinstance(values[0], str | bool))
+    space = Space(tuple(Parameter(name, *_in_order(values))
                         for name, values in choices.items()), default=first)
-    measurer = _ScheduleMeasurer(task, on, default)
+    known = planner.cost(task, default)
+    measurer = _ScheduleMeasurer(task, on, default) if known is None else _CostMeasurer(task, planner, default)
     records = Records(store.root / "records" / "kernels.jsonl") if store.usable() else None
     study = Study(space, CoordinateDescent(space), measurer, task_key(task, on), budget=Budget(trials=trials),
                   records=records, margin=_MARGIN)
     outcome = study.run()
     return measurer.winner(outcome.best)
+
+
+def _in_order(values: Sequence[Any]) -> tuple[tuple[Any, ...], bool]:
+    """Numbers by size, so that neighbours behave alike; whether there is such an order."""
+    ordered = not isinstance(values[0], str | bool)
+    return tuple(sorted(values)) if ordered else tuple(values), ordered
 
 
 def search_space(found: ScheduleSpace, choices: Mapping[str, Sequence[Any]] | None = None) -> Space:
@@ -72,6 +79,25 @@ def task_key(task: Task, on: Target) -> str:
     """What a measurement of this task belongs to: what it computes, on what, made by which compiler."""
     strides = [str(b.strides) for b in task.buffers()]
     return digest(task_text(task), *strides, on.name, on.fingerprint(), code_digest(Path(__file__).parent))[:32]
+
+
+@dataclass(frozen=True)
+class _CostMeasurer:
+    """Takes the target's own word for what a schedule costs."""
+
+    task: Task
+    planner: Planner
+    default: Schedule
+
+    def __call__(self, point: Point) -> Measurement:
+        try:
+            return Measurement(self.planner.cost(self.task, self.planner.from_point(self.task, dict(point))))
+        except TracedslError as error:
+            return Measurement(None, error.diagnostic.what)
+
+    def winner(self, best: Trial | None) -> Schedule:
+        """The best point's schedule: nothing is uncertain about it."""
+        return self.default if best is None else self.planner.from_point(self.task, dict(best.point))
 
 
 @dataclass

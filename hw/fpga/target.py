@@ -159,10 +159,10 @@ class FpgaSim:
     def _runner(self) -> Runner:
         if not self.rtl:
             return functional(self.config)
+        from tracedsl.hw.fpga.compile.executable import RtlRunner
         from tracedsl.hw.fpga.simulate import Simulator
 
-        simulator = Simulator(self.config)
-        return lambda image, memory: simulator.run(image, memory, self.dram).memory
+        return RtlRunner(Simulator(self.config), self.dram)
 
     def launches(self, program: LoopProgram) -> Iterator[Launch]:
         """The accelerator's parts of a program, in order."""

@@ -55,6 +55,11 @@ class Planner(Protocol):
         """The schedule of a point. Raises `ScheduleError` for one that cannot be meant."""
         ...
 
+    def cost(self, task: Task, schedule: Schedule) -> float | None:
+        """What a schedule costs, where that is known exactly without running it (cycles); None where it must be timed.
+        Raises TracedslError for a schedule that cannot be carried out."""
+        ...
+
     def lower(self, task: Task, schedule: Schedule) -> Nest:
         """The nest of a task under a schedule. Raises `ScheduleError`."""
         ...
@@ -87,6 +92,9 @@ class LoopPlanner:
 
     def from_point(self, task: Task, point: Point) -> Schedule:
         return schedule_from_point(task, self.machine, point)
+
+    def cost(self, task: Task, schedule: Schedule) -> float | None:
+        return None
 
     def lower(self, task: Task, schedule: Schedule) -> Nest:
         return lower_task(task, schedule)

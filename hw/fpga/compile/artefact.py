@@ -101,6 +101,17 @@ def instructions(offloads: Sequence[Offload], config: Config, places: Mapping[tu
     return (*joined(tasks), Finish())
 
 
+def cycles(offload: Offload, config: Config, dram: Dram) -> int:
+    """What a task takes by itself, by the timing model. Raises FpgaError (H068) if a tile does not fit."""
+    places: dict[tuple[object, ...], int] = {}
+    at = 0
+    for operand in (*offload.work.operands, offload.work.out):
+        if operand.form.key not in places:
+            places[operand.form.key] = at
+            at += vectors_of(operand.form, config.block)
+    return timeline(instructions([offload], config, places), config, dram).cycles
+
+
 def host_program(segment: Segment, program: LoopProgram, number: int) -> LoopProgram:
     """A run of nests of the host as a program of its own: what it writes are its results."""
     buffers: dict[str, Buffer] = {b.name: b for b in (*program.params, *program.results, *program.temps)}

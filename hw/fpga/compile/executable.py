@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 from tracedsl.hw.cpu.executable import ArrayLayout, Executable
 from tracedsl.hw.fpga.compile.layout import pack, unpack, vectors_of
 from tracedsl.hw.fpga.compile.work import Form
-from tracedsl.hw.fpga.config import Config
+from tracedsl.hw.fpga.config import Config, Dram
 from tracedsl.hw.fpga.encoding import decode
 from tracedsl.hw.fpga.functional import Machine
 from tracedsl.hw.target import NativeCode
 from tracedsl.ir.dtypes import BYTES
 from tracedsl.ir.expr import Buffer
+
+if TYPE_CHECKING:
+    from tracedsl.hw.fpga.simulate import Simulator
 
 Array = NDArray[Any]
 Bytes = NDArray[np.uint8]
@@ -116,6 +119,19 @@ class FpgaExecutable:
         addresses |= {layout.name: int(array.ctypes.data) for layout, array in zip(self._temps, kept)}
         for step in self.steps:
             step.run(addresses)
+
+
+class RtlRunner:
+    """The RTL in place of the functional model. `cycles`: those of the last run, which are the timing model's."""
+
+    def __init__(self, simulator: Simulator, dram: Dram) -> None:
+        self._simulator, self._dram = simulator, dram
+        self.cycles = 0
+
+    def __call__(self, image: bytes, memory: Bytes) -> Bytes:
+        ran = self._simulator.run(image, memory, self._dram)
+        self.cycles = ran.timeline.cycles
+        return ran.memory
 
 
 def functional(config: Config) -> Runner:

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from tracedsl.diagnostics import Unsupported, nearest
 from tracedsl.hw.fpga.compile import choose
+from tracedsl.hw.fpga.compile.artefact import cycles
 from tracedsl.hw.fpga.compile.epilogue import Refused
 from tracedsl.hw.fpga.compile.match import match
 from tracedsl.hw.fpga.compile.offload import Offload
@@ -95,6 +96,14 @@ class FpgaPlanner:
                 raise ScheduleError("S001", f"the task has no choice {name!r}", hint=nearest(name, known))
         full = {name: point.get(name, values[0]) for name, values in known.items()}
         return schedule_of(task, work, choose.tile_from(work, full, self.block), self.block)
+
+    def cost(self, task: Task, schedule: Schedule) -> float | None:
+        """Cycles of the task alone, by the timing model; None for a task of the host."""
+        work = self.of_task(task)
+        if isinstance(work, str):
+            return None
+        offload = Offload(task, schedule, work, self.block)
+        return cycles(offload, self.config, self.dram)
 
     def lower(self, task: Task, schedule: Schedule) -> Nest:
         work = self.of_task(task)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fpga_kernels import TARGETS, bytes_of, on_targets, same
+from fpga_kernels import TARGETS, bytes_of, on_targets, product, requantised, same
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -15,16 +15,6 @@ from tracedsl import kernel
 from tracedsl.diagnostics import Unsupported
 
 extents = st.integers(1, 40)
-
-
-def product(x, w):  # type: ignore[no-untyped-def]
-    return x.astype(np.int32) @ w.astype(np.int32)
-
-
-def requantised(x, w, b):  # type: ignore[no-untyped-def]
-    total = x.astype(np.int32) @ w.astype(np.int32) + b
-    scaled = (total.astype(np.int64) * 1234 + (1 << 15)) >> 16
-    return np.clip(scaled, -100, 127).astype(np.int8)
 
 
 def wide(x, w):  # type: ignore[no-untyped-def]
