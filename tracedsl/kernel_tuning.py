@@ -24,7 +24,7 @@ from tracedsl.ir.dtypes import BYTES
 from tracedsl.ir.expr import Buffer, Task, task_text
 from tracedsl.ir.loops import LoopProgram
 from tracedsl.schedule import Schedule, ScheduleSpace
-from tracedsl.schedule.planner import planner_of
+from tracedsl.schedule.planner import Planner, planner_of
 
 Array = np.ndarray[Any, Any]
 

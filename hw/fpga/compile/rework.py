@@ -22,7 +22,12 @@ def reworked(stages: Sequence[Stage], does: Does) -> list[Stage]:
     """All of it."""
     made = [part for stage in narrowed(stages) for part in split_finish(stage, does)]
     owners = {stage.out.name: stage.out for stage in made}
-    return [unflattened(stage, owners, does) for stage in made]
+    made = [unflattened(stage, owners, does) for stage in made]
+    return sorted(made, key=_reads)  # borders first: what is computed later need not wait for the host
+
+
+def _reads(stage: Stage) -> bool:
+    return any(isinstance(e, Load) for e in walk(*(e for e in (stage.value, stage.finish) if e is not None)))
 
 
 # -- int8 where that is enough -------------------------------------------------------------------------------------
