@@ -126,6 +126,7 @@ CODES: dict[str, str] = {
     "K001": "too many specialisations",
     "K002": "nothing to show",
     "K003": "the compiler failed",
+    "K004": "call was left to NumPy",
     "T001": "search space is empty",
     "T003": "record file is damaged",
     "T004": "package for tuning is missing",

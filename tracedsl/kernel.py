@@ -26,6 +26,7 @@ from tracedsl.capture.tensor.environment import Environment, Snapshot
 from tracedsl.diagnostics import TracedslError, Unsupported, warn
 from tracedsl.hw.cpu.entry_type import WORDS_AT, natively_callable
 from tracedsl.hw.target import Runnable, Target, target
+from tracedsl.kernel_procedure import NO_GRAPH, LeftToNumpy, Procedures, ProcedureVariant
 from tracedsl.kernel_variant import Variant, load_variant, make_variant, separate, store_variant
 
 if TYPE_CHECKING:
@@ -124,14 +125,17 @@ class _Compiler:
 
     def key(self, bound: Bound) -> Key:
         """What a compiled variant depends on, part by part."""
-        parts = {
-            "source": read_source(self.function).digest,
-            "arguments": key_text((bound.key, bound.aliases) if bound.aliases else bound.key),
-            "surroundings": key_text(self.environment.key),
+        arguments = key_text((bound.key, bound.aliases) if bound.aliases else bound.key)
+        return Key("kernel", f"{self.function.__module__}:{self.function.__qualname__}",
+                   {**self.parts(), "arguments": arguments})
+
+    def parts(self) -> dict[str, str]:
+        """What compiled code depends on beside the arguments."""
+        return {
+            "source": read_source(self.function).digest, "surroundings": key_text(self.environment.key),
             "target": f"{self.on.name} {self.on.fingerprint()}", "compiler": code_digest(Path(__file__).parent),
             "options": f"tune={self.options.tune} disable={','.join(sorted(self.options.disable))}",
         }
-        return Key("kernel", f"{self.function.__module__}:{self.function.__qualname__}", parts)
 
     def find_or_build(self, bound: Bound) -> Variant:
         key = self.key(bound)
@@ -163,10 +167,11 @@ class Kernel:
         self._store = store if store is not None else Store()
         self._parameters = Parameters.of(function)
         self._variants: dict[Any, Variant | Unsupported] = {}
+        self._procedures = Procedures(function, self._parameters.names, self._store, strict=options.strict)
         self._lock = threading.RLock()
         self._environment = Environment(function)
         self._shown: Bound | None = None     # the types of the latest specialisation, without its arrays
-        self._last_in_python: Variant | Unsupported | None = None
+        self._last_in_python: Variant | ProcedureVariant | Unsupported | None = None
         self._native: NativeCalls | None = None
         self._warned = False
 
@@ -175,8 +180,15 @@ class Kernel:
         try:
             bound = bind(self._parameters, args, kwargs)
             snapshot = self._environment.snapshot()
+            procedure = self._procedure(bound, snapshot)
+            if procedure is not None:
+                return self._run_procedure(procedure, bound, args, kwargs)
             known = len(self._variants)
             variant = self._last = self._variant(bound, snapshot)
+            if isinstance(variant, Unsupported):
+                if variant.code in NO_GRAPH and (procedure := self._procedure(bound, snapshot, anyway=True)):
+                    return self._run_procedure(procedure, bound, args, kwargs)
+                variant = self._last = self._procedures.refusal(bound, snapshot.key) or variant
             if isinstance(variant, Variant) and variant.interface.writes:
                 bound = separate(bound, snapshot, [leaf for leaf, _ in variant.interface.writes])
                 variant = self._last = self._variant(bound, snapshot)
@@ -212,13 +224,13 @@ class Kernel:
             self._native.learn(self, variant, self._parameters, given, bound, snapshot)
 
     @property
-    def _last(self) -> Variant | Unsupported | None:
+    def _last(self) -> Variant | ProcedureVariant | Unsupported | None:
         """What served the last call."""
         plan = getattr(self, "_latest", 0)
         return self._native.variant(plan) if plan and self._native is not None else self._last_in_python
 
     @_last.setter
-    def _last(self, served: Variant | Unsupported) -> None:
+    def _last(self, served: Variant | ProcedureVariant | Unsupported) -> None:
         self._last_in_python = served
         self._latest = 0
 
@@ -227,7 +239,7 @@ class Kernel:
     @property
     def compiled(self) -> bool:
         """Whether the last call ran as machine code."""
-        return isinstance(self._last, Variant)
+        return isinstance(self._last, Variant | ProcedureVariant)
 
     @property
     def runnable(self) -> Runnable | None:
@@ -237,17 +249,19 @@ class Kernel:
     @property
     def from_cache(self) -> bool:
         """Whether the last call's machine code came from disk rather than being compiled in this process."""
-        return isinstance(self._last, Variant) and self._last.origin.cached
+        last = self._last
+        return last.cached if isinstance(last, ProcedureVariant) else isinstance(last, Variant) and last.origin.cached
 
     def explain(self) -> str:
         """What was done for each set of argument types and why, as text."""
         from tracedsl.kernel_report import explain_kernel
 
-        return explain_kernel(self.function, self._variants, self._last)
+        return explain_kernel(self.function, {**self._procedures.variants, **self._variants}, self._last)
 
     def show(self, what: str = "graph", *args: Any, **kwargs: Any) -> str:
         """A stage's text: "graph" (as captured), "rewritten", "tasks", "schedule", "hint" (the schedule as
-        Python that can be pasted into the function), "loops", "llvm", "asm" or "numba" (the loops as Python).
+        Python that can be pasted into the function), "loops", "llvm", "asm" or "numba" (the loops as Python); of a
+        function with loops, "statements".
 
         For the given arguments, or for those of the last compiled call. Raises TracedslError (K002) for another
         word or without arguments to go by, and `Unsupported` if they cannot be compiled for.
@@ -255,12 +269,32 @@ class Kernel:
         from tracedsl.kernel_report import show_stage
 
         bound = bind(self._parameters, args, kwargs) if args or kwargs else None
-        bound = bound or self._shown
+        bound = bound or self._shown or self._procedures.shown
         if bound is None:
             raise TracedslError("K002", f"there is nothing of {self.function.__name__!r} to show yet",
                                 hint="call it first, or pass arguments: show('loops', x, w)")
-        compiler = self._compiler(self._environment.snapshot())
+        snapshot = self._environment.snapshot()
+        compiler = self._compiler(snapshot)
+        if what == "statements" and (procedure := self._procedure(bound, snapshot)) is not None:
+            return procedure.text
         return show_stage(what, compiler.stages(bound), compiler.on)
+
+    # -- functions with loops -----------------------------------------------------------------------------------
+
+    def _procedure(self, bound: Bound, snapshot: Snapshot, *, anyway: bool = False) -> ProcedureVariant | None:
+        """The function as statements, if it has loops (or is no graph: `anyway`) and can be compiled so."""
+        if self.options.target != "cpu":
+            return None
+        return self._procedures.find(bound, snapshot.key, lambda: self._compiler(snapshot).parts(), anyway=anyway)
+
+    def _run_procedure(self, procedure: ProcedureVariant, bound: Bound, args: Sequence[Any],
+                       kwargs: Mapping[str, Any]) -> Any:
+        self._last = procedure
+        try:
+            return procedure(bound)
+        except LeftToNumpy:
+            self._last = self._procedures.left(procedure)
+        return self.function(*args, **kwargs)
 
     # -- variants -----------------------------------------------------------------------------------------------
 

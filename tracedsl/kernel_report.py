@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from tracedsl.diagnostics import TracedslError, Unsupported, nearest
 from tracedsl.hw.target import Target, target
+from tracedsl.kernel_procedure import ProcedureVariant
 from tracedsl.kernel_variant import Variant
 
 if TYPE_CHECKING:
     from tracedsl.kernel import Stages
 
 
-def explain_kernel(function: FunctionType, variants: Mapping[Any, Variant | Unsupported],
-                   last: Variant | Unsupported | None) -> str:
+def explain_kernel(function: FunctionType, variants: Mapping[Any, Variant | ProcedureVariant | Unsupported],
+                   last: Variant | ProcedureVariant | Unsupported | None) -> str:
     """One paragraph a set of argument types, the latest call's marked."""
     code = function.__code__
     lines = [f"kernel {function.__qualname__} ({code.co_filename.rsplit('/', 1)[-1]}:{code.co_firstlineno})"]
@@ -35,9 +36,18 @@ def explain_kernel(function: FunctionType, variants: Mapping[Any, Variant | Unsu
     return "\n".join(lines)
 
 
-def _variant(variant: Variant | Unsupported) -> Iterable[str]:
+def _variant(variant: Variant | ProcedureVariant | Unsupported) -> Iterable[str]:
     if isinstance(variant, Unsupported):
         yield "runs in plain NumPy: " + str(variant)
+        return
+    if isinstance(variant, ProcedureVariant):
+        stages = ", ".join(f"{name} {value * 1e3:.1f}" for name, value in variant.seconds.items())
+        head, *rest = variant.text.splitlines()
+        yield head
+        yield f"  {'loaded from the cache' if variant.cached else 'compiled'} (ms: {stages}), for every shape"
+        if variant.left:
+            yield f"  {variant.left} of {variant.left + variant.served} calls were left to NumPy"
+        yield from (f"  {line}" for line in rest)
         return
     yield variant.report.signature
     origin, took = variant.origin, variant.origin.seconds
