@@ -26,7 +26,7 @@ from tracedsl.capture.tensor.environment import Environment, Snapshot
 from tracedsl.diagnostics import TracedslError, Unsupported, warn
 from tracedsl.hw.cpu.entry_type import WORDS_AT, natively_callable
 from tracedsl.hw.target import Runnable, Target, target
-from tracedsl.kernel_procedure import NO_GRAPH, LeftToNumpy, Procedures, ProcedureVariant
+from tracedsl.kernel_procedure import NO_GRAPH, LeftToNumpy, Procedures, ProcedureVariant, check_unrolled
 from tracedsl.kernel_variant import Variant, load_variant, make_variant, separate, store_variant
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ class _Compiler:
         clock, planner = _Clock(), planner_of(self.on)
         with clock("capture"):
             captured = capture_kernel(self.function, bound, self.environment)
+            check_unrolled(self.function, len(captured.graph.nodes))
         with clock("rewrite"):
             rewritten = run_passes(captured.graph, TENSOR_PASSES, disable=(*self.options.disable, *planner.disable))
             tasks = lower(rewritten.graph, apart=planner.apart, rework=planner.rework)

@@ -33,6 +33,7 @@ Array = np.ndarray[Any, Any]
 NO_GRAPH = frozenset({"C003", "C005", "C006", "C011", "C012", "C017", "C018"})      # refusals that statements may lift
 _OBJECT = "object"
 _SMALL_INT = 1 << 40      # larger ints among the arguments are left to Python
+_UNROLLED = 600           # operations of a graph in which loops were unrolled; larger ones take too long to compile
 _SHORT_LOOP = 8           # rounds that are unrolled if they stand in the text
 _GIVE_UP = 16             # calls that were left to NumPy, with none served, after which no more are tried
 _ALLOCATE = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.POINTER(ctypes.c_int64))
@@ -118,6 +119,14 @@ def has_loops(function: FunctionType) -> bool:
     return any(isinstance(n, ast.While) or (isinstance(n, ast.For) and not _short(n)) for n in ast.walk(tree))
 
 
+def check_unrolled(function: FunctionType, count: int) -> None:
+    """Raise `Unsupported` C012 if a graph has so many operations because loops were unrolled."""
+    if count > _UNROLLED and has_loops(function):
+        raise Unsupported("C012", f"the function has {count:,} operations when its loops are unrolled",
+                          why=f"loops that are not compiled as statements are unrolled up to {_UNROLLED} operations",
+                          hint="see explain() for what kept the loops from being compiled as they are")
+
+
 def _short(node: ast.For) -> bool:
     """A loop over something else than a range, or over a few rounds that stand in the text: it is unrolled."""
     call = node.iter
@@ -128,12 +137,14 @@ def _short(node: ast.For) -> bool:
 
 
 def procedure_key(bound: Bound) -> tuple[Any, ...] | None:
-    """The key without extents and numbers; None if the arguments are no plain arrays and numbers."""
+    """The key without numbers and extents other than 1 (which decide how arrays are spread); None if the arguments
+    are no plain arrays and numbers."""
     parts: list[Any] = []
     for part in bound.key:
         match part:
             case ("array", dtype, shape, strides):
-                parts.append(("array", dtype, len(shape), strides is None or not strides or strides[-1] == 1))
+                parts.append(("array", dtype, len(shape), strides is None or not strides or strides[-1] == 1,
+                              tuple([axis for axis, extent in enumerate(shape) if extent == 1])))
             case ("static", kind, value) if kind is int and abs(value) < _SMALL_INT:
                 parts.append(("number", "int"))
             case ("scalar" | "number" | "static", *_):

@@ -207,11 +207,18 @@ class _Emitter(Values):
         f.cond_br(f.icmp("slt" if s.step > 0 else "sgt", now, stop), inner, after)
         f.start(inner)
         f.store(now, place)
+        outside, metadata = self.group, ""
+        if s.free:
+            group = f.module.metadata("distinct !{}")
+            self.group = f"!llvm.access.group {group}"
+            parallel = f.module.metadata(f'!{{!"llvm.loop.parallel_accesses", {group}}}')
+            metadata = "!llvm.loop " + f.module.metadata(f"distinct !{{!self, {parallel}}}")
         self.body(s.body)
+        self.group = outside
         f.br(again)
         f.start(again)
         f.store(f.add(f.load(counter, "i64"), constant("i64", s.step), "nsw"), counter)
-        f.br(head)
+        f.br(head, metadata)
         f.start(after)
 
     def _all_inside(self, s: Loop, start: Value, stop: Value, accesses: Sequence[Access]) -> Value:

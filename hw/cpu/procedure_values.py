@@ -24,6 +24,7 @@ class Values:
                       for name, kind in procedure.arrays.items()}
         self.bail = f.label("bail")
         self.inside: frozenset[tuple[str, tuple[Expr, ...]]] = frozenset()     # accesses that need no check here
+        self.group = ""      # metadata of accesses in a loop whose rounds are free of each other
 
     def value(self, e: Expr) -> Value:
         f = self.f
@@ -88,11 +89,11 @@ class Values:
         return total
 
     def loaded(self, address: Value, dtype: str) -> Value:
-        found = self.f.load(address, memory_type(dtype))
+        found = self.f.load(address, memory_type(dtype), metadata=self.group)
         return self.f.icmp("ne", found, constant("i8", 0)) if dtype == "bool" else found
 
     def stored(self, value: Value, address: Value, dtype: str) -> None:
-        self.f.store(self.f.zext(value, "i8") if dtype == "bool" else value, address)
+        self.f.store(self.f.zext(value, "i8") if dtype == "bool" else value, address, metadata=self.group)
 
     def _overlap(self, a: View, b: View) -> Value:
         (low_a, high_a), (low_b, high_b) = self._range(a), self._range(b)

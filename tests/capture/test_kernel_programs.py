@@ -49,7 +49,7 @@ def hunt(seeds: range) -> dict[str, int]:
 
 
 def test_random_programs(request: pytest.FixtureRequest) -> None:
-    count = 5000 if request.config.getoption("--long") else 120
+    count = 5000 if request.config.getoption("--long") else 80
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = hunt(range(count))
@@ -212,6 +212,22 @@ def test_one_procedure_serves_all_shapes_and_numbers() -> None:
 # -- what is left to NumPy ----------------------------------------------------------------------------------------
 
 
+def test_steps_and_shifts_of_python_numbers() -> None:
+    def marked(flags, step, by):  # type: ignore[no-untyped-def]
+        last = 0
+        for q in range(step * 2, len(flags), step):
+            flags[q] = q >> by
+            last = 1 << by
+        return last
+
+    check(marked, np.zeros(20), 3, 1)
+    check(marked, np.zeros(20), 99, 0)
+    check(marked, np.zeros(20), 0, 1, native=False)
+    check(marked, np.zeros(20), -1, 1, native=False)
+    check(marked, np.zeros(20), 3, -1, native=False)
+    check(marked, np.zeros(20), 3, 70, native=False)
+
+
 def test_an_index_out_of_range_raises_as_numpy_does_and_undoes_nothing_else() -> None:
     check(gathered, VECTOR, np.array([1, 99]), np.zeros(2), native=False)
     check(helped, VECTOR, 99, native=False)
@@ -223,7 +239,7 @@ def test_shapes_that_do_not_agree() -> None:
             a += b
 
     check(added, VECTOR, np.ones(9), 2)
-    check(added, VECTOR, np.ones(1), 2, native=False)      # NumPy spreads it, the compiled loops do not
+    check(added, VECTOR, np.ones(1), 2)
     check(added, VECTOR, np.ones(4), 2, native=False)
 
 

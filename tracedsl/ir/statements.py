@@ -161,7 +161,8 @@ class Guard(Stmt):
 
 @dataclass(frozen=True)
 class Loop(Stmt):
-    """`for index in range(start, stop, step)`; the bounds are read once."""
+    """`for index in range(start, stop, step)`; the bounds are read once. `free`: no round touches elements that another
+    one writes."""
 
     label: str
     index: str
@@ -169,9 +170,11 @@ class Loop(Stmt):
     stop: Expr
     step: int
     body: Body
+    free: bool = False
 
     def __str__(self) -> str:
-        return f"for {self.index} in range({self.start}, {self.stop}, {self.step}):  # {self.label}\n{_text(self.body)}"
+        head = f"{'free ' if self.free else ''}for {self.index} in range({self.start}, {self.stop}, {self.step}):"
+        return f"{head}  # {self.label}\n{_text(self.body)}"
 
 
 @dataclass(frozen=True)
@@ -273,14 +276,17 @@ class Return(Stmt):
 
 @dataclass(frozen=True)
 class ArrayType:
-    """`unit`: neighbours along the last axis are neighbours in memory."""
+    """`unit`: neighbours along the last axis are neighbours in memory. `ones`: the axes that are known to have one
+    element."""
 
     dtype: str
     rank: int
     unit: bool = True
+    ones: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        return f"{SHORT[self.dtype]}[{', '.join('?' * self.rank)}]" + ("" if self.unit else " strided")
+        extents = ", ".join("1" if axis in self.ones else "?" for axis in range(self.rank))
+        return f"{SHORT[self.dtype]}[{extents}]" + ("" if self.unit else " strided")
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from tracedsl.ir.statements import (
 _BINARY: dict[type[ast.AST], np.ufunc] = {
     ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: np.true_divide, ast.Mod: np.remainder,
     ast.FloorDiv: np.floor_divide, ast.Pow: np.power, ast.BitAnd: np.bitwise_and, ast.BitOr: np.bitwise_or,
-    ast.BitXor: np.bitwise_xor,
+    ast.BitXor: np.bitwise_xor, ast.LShift: np.left_shift, ast.RShift: np.right_shift,
     ast.Eq: np.equal, ast.NotEq: np.not_equal, ast.Lt: np.less, ast.LtE: np.less_equal, ast.Gt: np.greater,
     ast.GtE: np.greater_equal,
 }
@@ -65,7 +65,7 @@ class Arithmetic(Emitting):
             if {x.dtype, y.dtype} != {"float64"} and compares:
                 self._exactly_a_float(x if x.dtype != "float64" else y)
             x, y = converted(x, "float64"), converted(y, "float64")
-            if op in ("and", "or", "xor"):
+            if op in ("and", "or", "xor", "shl", "shr"):
                 raise Refused("a bit operation on floats")
             if op in ("div", "floordiv", "mod"):
                 y = self.held(y)
@@ -101,7 +101,21 @@ class Arithmetic(Emitting):
             return Scalar(power, True)
         if op in ("and", "or", "xor"):
             return Scalar(Apply(op, (x, y), "int64", "int64"), True)
+        if op in ("shl", "shr"):
+            return Scalar(self._shifted(op, x, y), True)
         return Scalar(self.types.integer(op, x, y), True)
+
+    def _shifted(self, op: str, x: Expr, y: Expr) -> Expr:
+        """Python raises for a negative count; what is shifted out to the left does not fit."""
+        if isinstance(y, Const) and 0 <= int(y.value) < 62:
+            return Apply(op, (x, y), "int64", "int64") if op == "shr" else \
+                self.types.integer("mul", x, Const(1 << int(y.value)))
+        y = self.held(y)
+        self.guard(Apply("ge", (y, ZERO), "int64", "bool"))
+        self.guard(Apply("lt", (y, Const(62)), "int64", "bool"))
+        if op == "shr":
+            return Apply(op, (x, y), "int64", "int64")
+        return self.types.integer("mul", x, Apply("shl", (ONE, y), "int64", "int64"))
 
     def _exactly_a_float(self, e: Expr) -> None:
         """A Python int that is compared with, or divided as, a float: its value must not be rounded."""
@@ -151,7 +165,8 @@ class Arithmetic(Emitting):
             args = [converted(o.expr, of) for o in operands if isinstance(o, Scalar)][:count]
             if op == "mul" and count == 1:
                 args = [self.held(args[0])] * 2
-            return Scalar(Apply(op, tuple(args), of, gives), False, mixed, tag)
+            exact = of == "int64" and op in ("add", "sub", "mul") and self._any_python(operands)
+            return Scalar(Apply(op, tuple(args), of, gives, exact), False, mixed, tag)
         return self._elementwise(op, of, gives, operands[:count])
 
     def single(self, o: Scalar | Array) -> Scalar | Array:
@@ -176,7 +191,8 @@ class Arithmetic(Emitting):
         if not any(o.mixed for o in scalars):
             return False, None
         anchored = any(isinstance(o, Array) or not (o.weak or o.mixed) for o in operands)
-        if op == "pow" or (of != "float64" and not anchored):
+        whole = of == "int64" and op in ("add", "sub", "mul", "floordiv", "mod", "eq", "ne", "lt", "le", "gt", "ge")
+        if op == "pow" or (of != "float64" and not anchored and not whole):
             raise Refused(f"{op} of a variable that is a Python number first")
         last = operands[-1]
         if op in ("div", "floordiv", "mod") and isinstance(last, Scalar) and last.mixed:
@@ -187,6 +203,12 @@ class Arithmetic(Emitting):
         if gives == "bool":
             return True, None
         return True, self.later(*scalars, at_least=PYTHON_FLOAT if op == "div" else PYTHON_INT)
+
+    @staticmethod
+    def _any_python(operands: Sequence[Scalar | Array]) -> bool:
+        """Whether all operands may be Python's whole numbers, which do not wrap around."""
+        return any(isinstance(o, Scalar) and o.mixed for o in operands) and all(
+            isinstance(o, Scalar) and (o.weak or o.mixed) for o in operands)
 
     def _elementwise(self, op: str, of: str, gives: str, operands: Sequence[Scalar | Array]) -> Array:
         extents = self.broadcast([o.extents for o in operands if isinstance(o, Array)])

@@ -77,13 +77,13 @@ class Emitting:
             self.out, self._held = outside, held
 
     def emit_loops(self, target: View, at: Callable[[Sequence[Expr]], Expr], dtype: str) -> None:
-        """Store `at(index)` everywhere in a view, axis by axis."""
+        """Store `at(index)` everywhere in a view, axis by axis. It must read nothing that the loops write elsewhere."""
         names = [self.fresh("i") for _ in target.axes]
         self.types.bits.update(dict.fromkeys(names, 41))
         index = [Var(n, "int64") for n in names]
         body: tuple[Stmt, ...] = (Store(target.array, position(target, index), converted(at(index), dtype), False),)
-        for name, (_, _, extent) in reversed(list(zip(names, target.axes))):
-            body = (Loop(self.fresh("over"), name, ZERO, extent, 1, body),)
+        for number, (name, (_, _, extent)) in enumerate(reversed(list(zip(names, target.axes)))):
+            body = (Loop(self.fresh("over"), name, ZERO, extent, 1, body, free=number == 0),)
         self.out.extend(body)
 
     def value(self, node: ast.expr) -> Value:

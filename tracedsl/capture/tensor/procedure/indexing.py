@@ -120,9 +120,9 @@ class Indexing(Arithmetic):
         rank = self.arrays[view.array].rank
         return view == self.full(view.array, rank)
 
-    @staticmethod
-    def full(array: str, rank: int) -> View:
-        return View(array, (ZERO,) * rank, tuple((d, 1, Extent(array, d)) for d in range(rank)))
+    def full(self, array: str, rank: int) -> View:
+        ones = self.arrays[array].ones
+        return View(array, (ZERO,) * rank, tuple((d, 1, ONE if d in ones else Extent(array, d)) for d in range(rank)))
 
     def viewed(self, view: View) -> Array:
         dtype = self.arrays[view.array].dtype

@@ -154,8 +154,9 @@ class Reductions(Indexing):
                          dtype)
             body = (Store(made.view.array, tuple(place), step, False),)
             kept = [*axes, *kept]
-        for axis in reversed(kept):
-            body = (Loop(self.fresh("over"), index[axis].name, ZERO, extents[axis], 1, body),)
+        free = bool(set(kept) & set(axes))      # row after row: a row's numbers are apart
+        for number, axis in enumerate(reversed(kept)):
+            body = (Loop(self.fresh("over"), index[axis].name, ZERO, extents[axis], 1, body, free and number == 0),)
         self.out.extend(body)
         return made
 
@@ -225,7 +226,7 @@ class Reductions(Indexing):
         step = Apply("add", (Element(made.view.array, place, dtype, False), factors(k, row, column)), dtype, dtype)
         body: tuple[Any, ...] = (Store(made.view.array, place, step, False),)
         for i, extent in ((column[0], made.extents[-1]), (k, depth), *zip(row, made.extents)):
-            body = (Loop(self.fresh("over"), i.name, ZERO, extent, 1, body),)
+            body = (Loop(self.fresh("over"), i.name, ZERO, extent, 1, body, free=i is column[0]),)
         self.out.extend(body)
         return made
 

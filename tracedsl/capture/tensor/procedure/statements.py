@@ -142,10 +142,10 @@ class _Statements(Writes):
     def _parameter(self, name: str, part: Key) -> bool:
         """Make a parameter known; whether it is handed over at the call."""
         match part:
-            case ("array", dtype, rank, unit):
+            case ("array", dtype, rank, unit, ones):
                 if dtype not in DTYPES:
                     raise Refused(f"an array of {dtype}")
-                self._array_type(name, ArrayType(dtype, rank, unit))
+                self._array_type(name, ArrayType(dtype, rank, unit, ones))
                 self.roots.setdefault(name, frozenset())
                 self._add_roots(name, frozenset({name}))
                 self._holds(name, "array")
@@ -250,22 +250,32 @@ class _Statements(Writes):
         parts = [self.held(self.integer(a)) for a in call.args]
         start, stop = (ZERO, parts[0]) if len(parts) == 1 else parts[:2]
         step = parts[2] if len(parts) == 3 else ONE
-        if not isinstance(step, Const) or not step.value:
-            raise Refused("a step that is not a number in the text", node)
-        for bound in (start, stop):
+        if isinstance(step, Const) and not step.value:
+            raise Refused("a step of zero", node)
+        for bound in (start, stop, step):
             if self.types.bound(bound) > 61:
                 self.guard(Apply("lt", (bound, Const(1 << 61)), "int64", "bool"))
                 self.guard(Apply("gt", (bound, Const(-(1 << 61))), "int64", "bool"))
+        first, by = start, step
+        if not isinstance(step, Const):      # rounds are counted
+            self.guard(Apply("gt", (step, ZERO), "int64", "bool"))
+            integer = self.types.integer
+            span = integer("add", integer("sub", stop, start), integer("sub", step, ONE))
+            start, stop, step = ZERO, self.held(Apply("floordiv", (span, step), "int64", "int64")), ONE
         label, index, before, target = self.fresh("for"), self.fresh("at"), self.defined, node.target.id
         self.types.bits[index] = min(63, max(map(self.types.bound, (start, stop))) + 1)
 
         def body() -> None:
-            self._to_name(target, Scalar(Var(index, "int64"), True))
+            at: Expr = Var(index, "int64")
+            if by is not step:
+                at = self.types.integer("add", first, self.types.integer("mul", at, by))
+            self._to_name(target, Scalar(at, True))
             self._body(node.body)
 
         self.loops.append(label)
         inner, _ = self._branch(body, before)
         self.loops.pop()
+        assert isinstance(step, Const)
         self.emit(Loop(label, index, start, stop, int(step.value), inner))
         self.defined = before
 

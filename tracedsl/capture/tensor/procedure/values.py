@@ -140,8 +140,12 @@ class Types:
                 return 1
             if e.op in ("minimum", "maximum", "select", "neg", "abs"):
                 return max(sizes[-2:])
-            if e.op in ("floordiv", "mod"):
-                return sizes[0] + 1 if e.op == "floordiv" else sizes[1]
+            if e.op == "floordiv":      # only the smallest number by -1 is larger than it was
+                return sizes[0] if isinstance(e.args[1], Const) and e.args[1].value > 0 else min(63, sizes[0] + 1)
+            if e.op == "mod":
+                return sizes[1]
+            if e.op == "shr":
+                return sizes[0]
         return 63
 
     def integer(self, op: str, a: Expr, b: Expr) -> Expr:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tracedsl.capture.source import Source
+from tracedsl.capture.tensor.procedure.emitting import ONE
 from tracedsl.capture.tensor.procedure.expressions import Expressions
 from tracedsl.capture.tensor.procedure.values import (
     Array,
@@ -126,7 +127,8 @@ class Variables(Expressions):
         known = self.arrays.get(variable)
         if known is not None and (known.dtype, known.rank) != (kind.dtype, kind.rank):
             raise Refused("an array variable of several types")
-        joined = kind if known is None else replace(kind, unit=known.unit and kind.unit)
+        joined = kind if known is None else replace(kind, unit=known.unit and kind.unit, ones=tuple(
+            axis for axis in known.ones if axis in kind.ones))
         if joined != known:
             self.arrays[variable] = joined
             self.types.changed = self.types.changed or known is not None
@@ -152,7 +154,8 @@ class Variables(Expressions):
             source = self.arrays[view.array]
             last = view.axes[-1] if view.axes else None
             unit = last is None or (source.unit and last[:2] == (source.rank - 1, 1))
-            self._array_type(variable, ArrayType(value.dtype, len(value.extents), unit))
+            ones = tuple(axis for axis, (_, _, extent) in enumerate(view.axes) if extent == ONE)
+            self._array_type(variable, ArrayType(value.dtype, len(value.extents), unit, ones))
             self._add_roots(variable, self.roots[view.array])
             self.emit(Bind(variable, view))
         else:
@@ -214,7 +217,8 @@ class Variables(Expressions):
 
     def allocated(self, dtype: str, extents: Sequence[Expr], zero: bool) -> Array:
         name = self.fresh("new")
-        self._array_type(name, ArrayType(dtype, len(extents)))
+        ones = tuple(axis for axis, extent in enumerate(extents) if extent == ONE)
+        self._array_type(name, ArrayType(dtype, len(extents), ones=ones))
         self._add_roots(name, frozenset({name}))
         self.emit(Allocate(name, tuple(extents), zero))
         return self.viewed(self.full(name, len(extents)))

@@ -153,7 +153,8 @@ class Writes(Variables):
 
     def _through_scratch(self, where: View, value: Array, dtype: str) -> None:
         name = self.fresh("old")
-        self._array_type(name, ArrayType(dtype, len(value.extents)))
+        ones = tuple(axis for axis, extent in enumerate(value.extents) if extent == ONE)
+        self._array_type(name, ArrayType(dtype, len(value.extents), ones=ones))
         self._add_roots(name, frozenset({name}))
         self.emit(Allocate(name, value.extents, scratch=True))
         whole = self.full(name, len(value.extents))
