@@ -17,8 +17,11 @@ from tracedsl.autotune import Budget
 from tracedsl.cli import main
 from tracedsl.diagnostics import TracedslWarning
 from tracedsl.programs import (
+    Auto,
+    BetterTogether,
     BootstrapFewShotWithRandomSearch,
     Example,
+    KNNFewShot,
     LabeledFewShot,
     LMError,
     LMRequest,
@@ -163,6 +166,34 @@ def test_data_and_metrics_that_do_not_fit() -> None:
         make(lm, metric=lambda e, p: float("nan"))("1")
     with pytest.raises(TracedslError, match=r"takes 1 positional argument but 2 were given"):
         make(lm, metric=lambda e: 1.0)("1")
+    neighbours = KNNFewShot(k=2, trainset=TRAIN, vectorizer=lambda texts: [[float(len(t))] for t in texts])
+    with pytest.raises(TracedslError, match="KNNFewShot makes a KNNProgram of a program"):
+        make(lm, teleprompter=neighbours)("1")
+
+
+def test_teleprompters_that_choose_and_combine_compile_programs() -> None:
+    lm = make_lm()
+    chosen = make(lm, teleprompter=Auto(num_threads=4))
+    chosen("100")
+    assert "why: BootstrapFewShotWithRandomSearch: " in chosen.explain()
+    both = BetterTogether(exact_match, a=LabeledFewShot(k=3), b=search(num_candidate_programs=2))
+    together = make(lm, teleprompter=Then(both, "a -> b"))
+    together("100")
+    assert [s["teleprompter"] for s in together.artefact()["report"]["steps"]] == [
+        "LabeledFewShot", "BootstrapFewShotWithRandomSearch"]
+
+
+class Then:
+    """A teleprompter with arguments for its `compile`."""
+
+    def __init__(self, teleprompter: Any, strategy: str) -> None:
+        self.teleprompter, self.strategy = teleprompter, strategy
+
+    def settings(self) -> dict[str, Any]:
+        return {**self.teleprompter.settings(), "strategy": self.strategy}
+
+    def compile(self, student: Any, *, trainset: Any) -> Any:
+        return self.teleprompter.compile(student, trainset=trainset, strategy=self.strategy)
 
 
 # -- artefacts and the command line --------------------------------------------------------------------------------

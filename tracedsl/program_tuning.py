@@ -190,6 +190,10 @@ class Tuning:
             if isinstance(error.__cause__, MetricError):
                 raise error.__cause__ from None
             raise
+        if type(compiled) is not type(student):
+            raise TracedslError("P104", f"{type(self.teleprompter).__name__} makes a {type(compiled).__name__} of a "
+                                "program, which cannot be installed in its place",
+                                hint="call it by itself: teleprompter.compile(function, ...)")
         if getattr(getattr(compiled, "compile_report", None), "interrupted", False):
             raise KeyboardInterrupt
         return compiled
