@@ -153,7 +153,8 @@ class Memory:
 
     def _pointer_inside(self, buffer: Buffer, index: Sequence[Index]) -> Value:
         """The address of the first lane, with what all lanes share taken to the border where it lies outside."""
-        plain, bent = Affine(), []
+        plain = Affine()
+        bent: list[tuple[int, Value]] = []
         for stride, extent, at in zip(buffer.strides, buffer.shape, index, strict=True):
             if not isinstance(at, Affine):
                 continue
@@ -164,9 +165,9 @@ class Memory:
                 plain = plain + at * stride
         spot = self._bindings.spot(plain)
         pointer = self._pointer(buffer, Spot(0, spot.terms, spot.step))
-        for stride, at in bent:
-            offset = self._places.once(("scaled", at.name, stride),
-                                       lambda number, by=stride: self._f.mul(number, constant("i64", by), "nsw"), at)
+        for factor, row in bent:
+            offset = self._places.once(("scaled", row.name, factor),
+                                       lambda number, by=factor: self._f.mul(number, constant("i64", by), "nsw"), row)
             pointer = self._places.once(("pointer", pointer.name, offset.name), self._f.gep, pointer, offset)
         return self._moved(pointer, spot.constant * BYTES[buffer.dtype])
 
