@@ -206,6 +206,25 @@ def test_blocks_of_long_reductions(monkeypatch: pytest.MonkeyPatch, shape: tuple
     assert fingerprint(passes.block_reductions(new)) == fingerprint(new)
 
 
+@pytest.mark.parametrize(("rows", "columns", "spec", "dtype", "blocked"), [
+    (128, 512, "k,kj->j", "float32", True), (192, 520, "kj,k->j", "float64", True),
+    (128, 64, "k,kj->j", "float32", False),         # short rows
+    (64, 512, "k,kj->j", "float32", False),         # few rows
+    (512, 128, "k,jk->j", "float32", False),        # the sum runs along the rows
+    (128, 512, "k,kj->j", "int64", False)])
+def test_a_vector_times_a_matrix_of_long_rows_is_a_sum_of_rows(rows: int, columns: int, spec: str, dtype: str,
+                                                               blocked: bool) -> None:
+    w = Writer()
+    matrix = w.param("m", (rows, columns) if "kj" in spec else (columns, rows), dtype)
+    operands = {"k": w.param("v", (rows,), dtype), "kj": matrix, "jk": matrix}
+    graph = w.build(w.contract(*(operands[part] for part in spec.split("->")[0].split(",")), spec=spec))
+    new = run_passes(graph, TENSOR_PASSES).graph
+    assert any(node.op is OPS["contract"] for node in new.nodes) != blocked
+    arguments = arguments_for(graph)
+    np.testing.assert_allclose(run_graph(new, arguments)[0], run_graph(graph, arguments)[0], rtol=1e-4, atol=1e-4)
+    assert fingerprint(passes.block_reductions(new)) == fingerprint(new)
+
+
 def test_every_pass_has_a_summary_and_is_exact() -> None:
     for step in TENSOR_PASSES:
         assert step.summary and step.kind.value == "exact"

@@ -86,9 +86,11 @@ def block_reductions(graph: Graph) -> Graph:
     """
 
     def rule(to: Rewriter, node: Node) -> Node | None:
+        if node.op is OPS["contract"]:
+            return _weighted_rows(to, node)
         if node.op is not OPS["reduce"]:
             return None
-        current: Node = _across_rows(to, node) or node
+        current: Node = _across_rows(to, node, node.inputs[0], node.attr("axes"), node.attr("kind")) or node
         while (shorter := _one_block_step(to, current)) is not None:
             current = shorter
         return None if current is node else current
@@ -96,20 +98,44 @@ def block_reductions(graph: Graph) -> Graph:
     return Rewriter(graph).run(rule)
 
 
-def _across_rows(to: Rewriter, node: Node) -> Node | None:
+def _weighted_rows(to: Rewriter, node: Node) -> Node | None:
+    """A vector times a matrix with long rows is a sum of weighted rows: they are read as those of other sums are."""
+    parts, result = node.attr("spec").split("->")
+    letters = parts.split(",")
+    if len(letters) != 2 or len({type_of(n).dtype for n in (*node.inputs, node)}) > 1 \
+            or type_of(node).dtype not in ("float32", "float64"):
+        return None
+    for at, vector in enumerate(letters):
+        weights, matrix = node.inputs[at], node.inputs[1 - at]
+        shape = type_of(matrix).shape
+        if len(vector) == 1 and letters[1 - at] == vector + result and matrix.op is not OPS["transpose"] \
+                and _long_rows(shape, (0,), type_of(node).dtype):
+            wide = to.add(OPS["broadcast"], [weights], {"shape": shape, "dims": (0,)}, span=node.span)
+            product = to.add(OPS["mul"], [matrix, wide], {}, span=node.span)
+            return _across_rows(to, node, product, (0,), "add")
+    return None
+
+
+def _long_rows(shape: Sequence[int], axes: Sequence[int], dtype: str) -> bool:
+    """Whether a reduction along these axes is one across rows that are worth reading one after the other."""
+    if len(axes) != 1 or dtype == "float16" or is_complex(dtype):
+        return False
+    (cut,), row = axes, math.prod(shape[axes[0] + 1:])
+    return not (row < LONG_ROW or row * GROUP * BYTES[dtype] > ROW_BYTES or math.prod(shape[:cut]) >= MIN_ROWS
+                or shape[cut] < 2 * ROWS or shape[cut] % GROUP or _block_of(shape[cut]) < ROWS // 2)
+
+
+def _block_of(rows: int) -> int:
+    return max(n for n in range(GROUP, ROWS + 1, GROUP) if rows % n == 0)
+
+
+def _across_rows(to: Rewriter, node: Node, source: Node, axes: Sequence[int], kind: str) -> Node | None:
     """Reduce along an axis across long rows by blocks of rows, these by groups of a few: memory is then read row after
     row, some rows side by side, and there are blocks for all threads."""
-    source, axes, kind = node.inputs[0], node.attr("axes"), node.attr("kind")
     shape, dtype = type_of(source).shape, type_of(source).dtype
-    if len(axes) != 1 or dtype == "float16" or is_complex(dtype):
+    if not _long_rows(shape, axes, dtype):
         return None
-    (cut,), row = axes, math.prod(shape[axes[0] + 1:])
-    if row < LONG_ROW or row * GROUP * BYTES[dtype] > ROW_BYTES or math.prod(shape[:cut]) >= MIN_ROWS \
-            or shape[cut] < 2 * ROWS or shape[cut] % GROUP:
-        return None
-    many = max(n for n in range(GROUP, ROWS + 1, GROUP) if shape[cut] % n == 0)
-    if many < ROWS // 2:
-        return None
+    cut, many = axes[0], _block_of(shape[axes[0]])
     attrs = {"shape": (*shape[:cut], shape[cut] // many, many // GROUP, GROUP, *shape[cut + 1:])}
     made = to.add(OPS["reshape"], [source], attrs, span=source.span)
     for axis in (cut + 2, cut + 1, cut):
