@@ -232,12 +232,10 @@ def pipeline(config: Config) -> str:
         {_delay("outer_soon", "outer", narrow, early - 1)}
 
         // e+3 to e+4+t: the array
-        reg [{narrow - 1}:0] factors;
-        always @(posedge clk) factors <= inp_data;
         wire [{wide - 1}:0] sums;
         genvar i;
         generate for (i = 0; i < {block}; i = i + 1) begin : rows
-            lane lane (.clk(clk), .factors(factors), .weights(wgt_data[{narrow} * i +: {narrow}]),
+            lane lane (.clk(clk), .factors(inp_data), .weights(wgt_data[{narrow} * i +: {narrow}]),
                 .sum(sums[32 * i +: 32]));
         end endgenerate
 

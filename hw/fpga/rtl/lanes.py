@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tracedsl.hw.fpga.config import Config
 from tracedsl.hw.fpga.isa import Op, Operand
+from tracedsl.hw.fpga.rtl.multipliers import WIDTHS, multiply, name_of
 from tracedsl.hw.fpga.rtl.verilog import Record, log2, module
 
 # How a lane gets its operands, and what it does with them
@@ -14,7 +15,7 @@ CHOICE = Record({"gemm": 1, "from_acc": 1, "from_aux": 1, "operand": 2, "op": 3}
 
 
 def lanes(config: Config) -> list[str]:
-    """The modules `lane`, one row of the array, and `alu`, one lane of what comes behind it."""
+    """The multipliers, and the modules `lane`, one row of the array, and `alu`, one lane of what comes behind it."""
     block, levels, stages = config.block, log2(config.block), config.tree_stages
     tree, parts = [], [f"products[{16 * at} +: 16]" for at in range(block)]
     width = 16
@@ -34,18 +35,16 @@ def lanes(config: Config) -> list[str]:
         "lane", "A row of the array: B products of int8 and their sum.",
         [("input", 8 * block, "factors"), ("input", 8 * block, "weights"), ("output", 32, "sum")],
         f"""
-        reg [{8 * block - 1}:0] weights_held;
-        reg [{16 * block - 1}:0] products;
-        integer j;
-        always @(posedge clk) begin
-            weights_held <= weights;
-            for (j = 0; j < {block}; j = j + 1)
-                products[16 * j +: 16] <= $signed(factors[8 * j +: 8]) * $signed(weights_held[8 * j +: 8]);
-        end
+        wire [{16 * block - 1}:0] products;
+        genvar j;
+        generate for (j = 0; j < {block}; j = j + 1) begin : places
+            {name_of(8, 8)} multiply (.clk(clk), .a(factors[8 * j +: 8]), .b(weights[8 * j +: 8]),
+                .product(products[16 * j +: 16]));
+        end endgenerate
         """ + "\n        ".join(tree) + f"""
         assign sum = {{{{{32 - width}{{{_sign(parts[0], width)}}}}}, {parts[0]}}};
         """)
-    return [row, _alu()]
+    return [*(multiply(a, b) for a, b in WIDTHS), row, _alu()]
 
 
 def _sign(part: str, width: int) -> str:
@@ -91,27 +90,27 @@ def _alu() -> str:
         end
 
         reg [31:0] left, right, left_1, right_1, coarse, found;
-        reg signed [32:0] low;
-        reg [15:0] high;
+        wire [31:0] a = a_before | acc & {{32{{a_acc_1}}}};
+        wire [31:0] b = b_before | sum & {{32{{b_sum_1}}}} | acc_1 & {{32{{b_acc_1}}}};
+        wire [32:0] low;
+        wire [31:0] high;
+        {name_of(17, 16)} multiply_low (.clk(clk), .a({{1'b0, a[15:0]}}), .b(b[15:0]), .product(low));
+        {name_of(16, 16)} multiply_high (.clk(clk), .a(a[31:16]), .b(b[15:0]), .product(high));
         reg [2:0] what, what_1, fine;
         reg [32:0] total;
         assign result = found;
-        wire signed [16:0] left_low = {{1'b0, left[15:0]}};
-        wire signed [15:0] right_low = right[15:0];
         wire minus = what != {picks[Op.ADD]};
         wire less = total[32];
         wire take_right = what_1 == {picks[Op.MOV]} || less == (what_1 == {picks[Op.MAX]});
-        wire [31:0] product = {{low[31:16] + high, low[15:0]}};
+        wire [31:0] product = {{low[31:16] + high[15:0], low[15:0]}};
         wire signed [31:0] coarse_now = coarse;
-        wire unused_sign = low[32];
+        wire unused_bits = &{{low[32], high[31:16]}};
         always @(posedge clk) begin
-            left <= a_before | acc & {{32{{a_acc_1}}}};
-            right <= b_before | sum & {{32{{b_sum_1}}}} | acc_1 & {{32{{b_acc_1}}}};
+            left <= a;
+            right <= b;
             what <= op_1;
 
             total <= {{left[31], left}} + ({{right[31], right}} ^ {{33{{minus}}}}) + {{32'd0, minus}};
-            low <= left_low * right_low;
-            high <= left[31:16] * right[15:0];
             coarse <= $signed(left) >>> {{right[4:3], 3'd0}};
             fine <= right[2:0];
             {{left_1, right_1, what_1}} <= {{left, right, what}};

@@ -16,6 +16,7 @@ from __future__ import annotations
 from tracedsl.hw.fpga.config import Config
 from tracedsl.hw.fpga.rtl.load import PENDING, TOKENS
 from tracedsl.hw.fpga.rtl.memories import fifo
+from tracedsl.hw.fpga.rtl.multipliers import name_of
 from tracedsl.hw.fpga.rtl.requests import BEATS
 from tracedsl.hw.fpga.rtl.verilog import Record, log2, module, part_of, vector
 from tracedsl.hw.fpga.rtl.words import RECORDS
@@ -219,9 +220,13 @@ def scale() -> str:
         reg from_whole;
         reg [5:0] by;
         reg signed [7:0] least, most;
-        reg [31:0] held;
-        reg signed [32:0] low_product, low_kept;
-        reg signed [31:0] high_product;
+        wire [31:0] value = from_whole ? whole : narrow;
+        wire [15:0] factor = {{1'b0, multiplier}};
+        wire [32:0] low_product;
+        wire [31:0] high_product;
+        {name_of(17, 16)} multiply_low (.clk(clk), .a({{1'b0, value[15:0]}}), .b(factor), .product(low_product));
+        {name_of(16, 16)} multiply_high (.clk(clk), .a(value[31:16]), .b(factor), .product(high_product));
+        reg [32:0] low_kept;
         reg [47:0] upper;
         reg signed [47:0] sum;
         reg [15:0] window;
@@ -229,9 +234,6 @@ def scale() -> str:
         reg [7:0] shifted;
         reg [7:0] result;
         reg [31:0] raw_1, raw_2, raw_3;
-        wire signed [16:0] low_half = {{1'b0, held[15:0]}};
-        wire signed [15:0] high_half = held[31:16];
-        wire signed [15:0] factor = {{1'b0, multiplier}};
         wire [{8 * 7 - 1}:0] long = {{{{8{{sum[47]}}}}, sum}};
         assign clipped = result;
         assign raw = raw_3;
@@ -239,9 +241,6 @@ def scale() -> str:
             from_whole <= wide;
             by <= shift;
             {{least, most}} <= {{low, high}};
-            held <= from_whole ? whole : narrow;
-            low_product <= low_half * factor;
-            high_product <= high_half * factor;
             upper <= {{high_product, 16'd0}} + round;
             low_kept <= low_product;
             sum <= upper + {{{{15{{low_kept[32]}}}}, low_kept}};

@@ -717,6 +717,60 @@ module loops (
     end
 endmodule
 
+// The signed product, two cycles after its factors: one register before, one behind.
+module multiply_8x8 (
+    input wire clk,
+    input wire [7:0] a,
+    input wire [7:0] b,
+    output wire [15:0] product
+);
+    reg signed [7:0] a_held;
+    reg signed [7:0] b_held;
+    reg signed [15:0] found;
+    assign product = found;
+    always @(posedge clk) begin
+        a_held <= a;
+        b_held <= b;
+        found <= a_held * b_held;
+    end
+endmodule
+
+// The signed product, two cycles after its factors: one register before, one behind.
+module multiply_17x16 (
+    input wire clk,
+    input wire [16:0] a,
+    input wire [15:0] b,
+    output wire [32:0] product
+);
+    reg signed [16:0] a_held;
+    reg signed [15:0] b_held;
+    reg signed [32:0] found;
+    assign product = found;
+    always @(posedge clk) begin
+        a_held <= a;
+        b_held <= b;
+        found <= a_held * b_held;
+    end
+endmodule
+
+// The signed product, two cycles after its factors: one register before, one behind.
+module multiply_16x16 (
+    input wire clk,
+    input wire [15:0] a,
+    input wire [15:0] b,
+    output wire [31:0] product
+);
+    reg signed [15:0] a_held;
+    reg signed [15:0] b_held;
+    reg signed [31:0] found;
+    assign product = found;
+    always @(posedge clk) begin
+        a_held <= a;
+        b_held <= b;
+        found <= a_held * b_held;
+    end
+endmodule
+
 // A row of the array: B products of int8 and their sum.
 module lane (
     input wire clk,
@@ -724,14 +778,12 @@ module lane (
     input wire [63:0] weights,
     output wire [31:0] sum
 );
-    reg [63:0] weights_held;
-    reg [127:0] products;
-    integer j;
-    always @(posedge clk) begin
-        weights_held <= weights;
-        for (j = 0; j < 8; j = j + 1)
-            products[16 * j +: 16] <= $signed(factors[8 * j +: 8]) * $signed(weights_held[8 * j +: 8]);
-    end
+    wire [127:0] products;
+    genvar j;
+    generate for (j = 0; j < 8; j = j + 1) begin : places
+        multiply_8x8 multiply (.clk(clk), .a(factors[8 * j +: 8]), .b(weights[8 * j +: 8]),
+            .product(products[16 * j +: 16]));
+    end endgenerate
     reg [16:0] sum0_0;
     always @(posedge clk) sum0_0 <= {products[15], products[0 +: 16]} + {products[31], products[16 +: 16]};
     reg [16:0] sum0_1;
@@ -787,27 +839,27 @@ module alu (
     end
 
     reg [31:0] left, right, left_1, right_1, coarse, found;
-    reg signed [32:0] low;
-    reg [15:0] high;
+    wire [31:0] a = a_before | acc & {32{a_acc_1}};
+    wire [31:0] b = b_before | sum & {32{b_sum_1}} | acc_1 & {32{b_acc_1}};
+    wire [32:0] low;
+    wire [31:0] high;
+    multiply_17x16 multiply_low (.clk(clk), .a({1'b0, a[15:0]}), .b(b[15:0]), .product(low));
+    multiply_16x16 multiply_high (.clk(clk), .a(a[31:16]), .b(b[15:0]), .product(high));
     reg [2:0] what, what_1, fine;
     reg [32:0] total;
     assign result = found;
-    wire signed [16:0] left_low = {1'b0, left[15:0]};
-    wire signed [15:0] right_low = right[15:0];
     wire minus = what != 3'd1;
     wire less = total[32];
     wire take_right = what_1 == 3'd0 || less == (what_1 == 3'd4);
-    wire [31:0] product = {low[31:16] + high, low[15:0]};
+    wire [31:0] product = {low[31:16] + high[15:0], low[15:0]};
     wire signed [31:0] coarse_now = coarse;
-    wire unused_sign = low[32];
+    wire unused_bits = &{low[32], high[31:16]};
     always @(posedge clk) begin
-        left <= a_before | acc & {32{a_acc_1}};
-        right <= b_before | sum & {32{b_sum_1}} | acc_1 & {32{b_acc_1}};
+        left <= a;
+        right <= b;
         what <= op_1;
 
         total <= {left[31], left} + ({right[31], right} ^ {33{minus}}) + {32'd0, minus};
-        low <= left_low * right_low;
-        high <= left[31:16] * right[15:0];
         coarse <= $signed(left) >>> {right[4:3], 3'd0};
         fine <= right[2:0];
         {left_1, right_1, what_1} <= {left, right, what};
@@ -897,12 +949,10 @@ module pipeline (
     end
 
     // e+3 to e+4+t: the array
-    reg [63:0] factors;
-    always @(posedge clk) factors <= inp_data;
     wire [255:0] sums;
     genvar i;
     generate for (i = 0; i < 8; i = i + 1) begin : rows
-        lane lane (.clk(clk), .factors(factors), .weights(wgt_data[64 * i +: 64]),
+        lane lane (.clk(clk), .factors(inp_data), .weights(wgt_data[64 * i +: 64]),
             .sum(sums[32 * i +: 32]));
     end endgenerate
 
@@ -1141,9 +1191,13 @@ module scale (
     reg from_whole;
     reg [5:0] by;
     reg signed [7:0] least, most;
-    reg [31:0] held;
-    reg signed [32:0] low_product, low_kept;
-    reg signed [31:0] high_product;
+    wire [31:0] value = from_whole ? whole : narrow;
+    wire [15:0] factor = {1'b0, multiplier};
+    wire [32:0] low_product;
+    wire [31:0] high_product;
+    multiply_17x16 multiply_low (.clk(clk), .a({1'b0, value[15:0]}), .b(factor), .product(low_product));
+    multiply_16x16 multiply_high (.clk(clk), .a(value[31:16]), .b(factor), .product(high_product));
+    reg [32:0] low_kept;
     reg [47:0] upper;
     reg signed [47:0] sum;
     reg [15:0] window;
@@ -1151,9 +1205,6 @@ module scale (
     reg [7:0] shifted;
     reg [7:0] result;
     reg [31:0] raw_1, raw_2, raw_3;
-    wire signed [16:0] low_half = {1'b0, held[15:0]};
-    wire signed [15:0] high_half = held[31:16];
-    wire signed [15:0] factor = {1'b0, multiplier};
     wire [55:0] long = {{8{sum[47]}}, sum};
     assign clipped = result;
     assign raw = raw_3;
@@ -1161,9 +1212,6 @@ module scale (
         from_whole <= wide;
         by <= shift;
         {least, most} <= {low, high};
-        held <= from_whole ? whole : narrow;
-        low_product <= low_half * factor;
-        high_product <= high_half * factor;
         upper <= {high_product, 16'd0} + round;
         low_kept <= low_product;
         sum <= upper + {{15{low_kept[32]}}, low_kept};
