@@ -600,7 +600,8 @@ module fifo_242x16 (
     end
 endmodule
 
-// One walk: the inner loop adds its stride, an end of it goes back and adds that of the loop around it.
+// One walk: the inner loop adds its stride, an end of it goes back and adds that of the loop around it. All three
+// sums are made, then one is taken.
 module walk (
     input wire clk,
     input wire take,
@@ -615,17 +616,18 @@ module walk (
 );
     reg [11:0] here, row, plane, add0, add1, add2;
     assign place = here;
-    wire [11:0] from = end2 ? (end1 ? plane : row) : here;
-    wire [11:0] by = end2 ? (end1 ? add0 : add1) : add2;
-    wire [11:0] sum = from + by;
+    wire [11:0] next_here = here + add2;
+    wire [11:0] next_row = row + add1;
+    wire [11:0] next_plane = plane + add0;
+    wire [11:0] back = end1 ? next_plane : next_row;
     always @(posedge clk) begin
         if (take) begin
             {here, row, plane} <= {base, base, base};
             {add0, add1, add2} <= {stride0, stride1, stride2};
         end else if (step) begin
-            here <= sum;
-            if (end2) row <= sum;
-            if (end2 && end1) plane <= sum;
+            here <= end2 ? back : next_here;
+            if (end2) row <= back;
+            if (end2 && end1) plane <= next_plane;
         end
     end
 endmodule
