@@ -119,8 +119,8 @@ def loops() -> list[str]:
             .end2(end2),
             .place({name}_address));""" for name in WALKS)
     walker = module(
-        "walk", "One walk: the inner loop adds its stride, an end of it goes back and adds that of the loop around it. All "
-        "three sums are made, then one is taken.",
+        "walk", "One walk: the inner loop adds its stride, an end of it goes back and adds that of the loop around it. "
+        "All three sums are made, then one is taken.",
         [("input", 1, "take"), *(("input", 12, name) for name in ("base", "stride0", "stride1", "stride2")),
          ("input", 1, "step"), ("input", 1, "end1"), ("input", 1, "end2"), ("output", 12, "place")],
         """
