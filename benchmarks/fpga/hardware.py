@@ -9,7 +9,7 @@ import click
 
 from benchmarks.fpga import area as areas
 from tracedsl.hw.fpga.config import Config
-from tracedsl.hw.fpga.resources import FAMILIES, route
+from tracedsl.hw.fpga.resources import FAMILIES, TARGET_MHZ, route
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,7 +34,8 @@ def area(family: str) -> None:
 @click.option("--set", "settings", multiple=True, metavar="NAME=NUMBER", help="Fields of the configuration.")
 @click.option("--speed", type=int, default=6, show_default=True, help="Speed grade of the ECP5.")
 @click.option("--seed", type=int, default=1, show_default=True)
-def clock(settings: tuple[str, ...], speed: int, seed: int) -> None:
+@click.option("--towards", type=float, default=TARGET_MHZ, show_default=True, help="MHz that nextpnr works towards.")
+def clock(settings: tuple[str, ...], speed: int, seed: int, towards: float) -> None:
     """Place and route one configuration on an ECP5-85k; minutes."""
     try:
         config = dataclasses.replace(Config(), **{name: int(value) for name, _, value in
@@ -42,7 +43,7 @@ def clock(settings: tuple[str, ...], speed: int, seed: int) -> None:
     except (TypeError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     begin = time.monotonic()
-    found = route(config, speed=speed, seed=seed)
+    found = route(config, speed=speed, seed=seed, towards=towards)
     click.echo(f"{config.text()}\nspeed grade {speed}, seed {seed}: {found.mhz:.1f} MHz, "
                f"{time.monotonic() - begin:.0f} s\n{dict(found.used)}")
     for delay, start, end in found.path:

