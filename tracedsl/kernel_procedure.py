@@ -39,6 +39,8 @@ _GIVE_UP = 16             # calls that were left to NumPy, with none served, aft
 _ALLOCATE = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.POINTER(ctypes.c_int64))
 
 
+_CODES = {"bool": "?", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I",
+          "int64": "q", "uint64": "Q", "float32": "f", "float64": "d"}
 _NOTHING = _ALLOCATE()      # what allocates where nothing is allocated
 
 
@@ -190,8 +192,12 @@ class ProcedureVariant:
         self.interface, self.text, self.seconds, self.cached = interface, text, dict(seconds), cached
         self._loaded = jit.load(image, ["run"])
         self._call = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, _ALLOCATE)(self._loaded["run"])
-        self._slots = 1 + max((n + sum(1 + 2 * rank for _, rank in arrays)
+        self._packed = struct.Struct("=" + "".join(
+            "q" * (1 + 2 * rank) if kind == "array" else f"{_CODES[dtype]}{8 - BYTES[dtype]}x"
+            for _, kind, dtype, rank in interface.params))
+        slots = 1 + max((n + sum(1 + 2 * rank for _, rank in arrays)
                                for n, arrays in zip(interface.scalars, interface.arrays)), default=0)
+        self._results = ctypes.c_int64 * slots
 
     def __call__(self, bound: Bound) -> Any:
         """One call. Raises `LeftToNumpy` with nothing changed."""
@@ -199,21 +205,23 @@ class ProcedureVariant:
         if bound.copies:
             raise LeftToNumpy
         self._separate(values)
-        args = bytearray()
-        for parameter, kind, dtype, rank in self.interface.params:
+        given: list[Any] = []
+        for parameter, kind, dtype, _ in self.interface.params:
             value = values[parameter]
             if kind == "array":
                 size = BYTES[dtype]
-                sizes = (*value.shape, *[s // size for s in value.strides])
-                args += struct.pack(f"={1 + 2 * rank}q", value.ctypes.data, *sizes)
+                given += (value.__array_interface__["data"][0], *value.shape, *[s // size for s in value.strides])
             else:
-                args += np.asarray(value, dtype).tobytes().ljust(8, b"\0")
+                given.append(value)
+        try:
+            args = self._packed.pack(*given)
+        except (struct.error, OverflowError):      # a number that does not fit
+            raise LeftToNumpy from None
         before = [(values[p], values[p].copy()) for p in self.interface.written]
         made: dict[int, Array] = {}
-        results = (ctypes.c_int64 * self._slots)()
-        given = (ctypes.c_char * len(args)).from_buffer(args) if args else None
+        results = self._results()
         allocate = _ALLOCATE(self._allocator(made)) if self.interface.sites else _NOTHING
-        if self._call(given, results, allocate):
+        if self._call(args, results, allocate):
             for array, old in before:
                 array[...] = old
             raise LeftToNumpy
