@@ -86,7 +86,10 @@ def measure(system: str, name: str, task: str, engine: Engine, splits: list[list
 
     started = time.perf_counter()
     run = _in_dspy if system == "dspy" else _in_tracedsl
-    score, compiling = run(system, name, task, engine, metric, splits)
+    try:
+        score, compiling = run(system, name, task, engine, metric, splits)
+    except Exception as error:  # noqa: BLE001 - a library that cannot work with this model is a result
+        score, compiling = None, {**_spent(engine), "failed": f"{type(error).__name__}: {error}"[:200]}
     return {"task": task, "teleprompter": name, "system": system, "score": score, "wall": time.perf_counter() - started,
             **compiling, "demos": compiling.get("demos", 0)}
 
@@ -204,7 +207,9 @@ def table(rows: list[dict[str, Any]]) -> str:
         def mean(field: str, mine: list[dict[str, Any]] = mine) -> float:
             return sum(float(r[field]) for r in mine) / len(mine)
 
-        lines.append(f"| {' | '.join(key)} | {mean('score'):.1f} | {mean('metric_calls'):.0f} | {mean('calls'):.0f} | "
+        failed = next((str(r["failed"]).split(":")[0] for r in mine if r.get("failed")), "")
+        score = failed or f"{mean('score'):.1f}"
+        lines.append(f"| {' | '.join(key)} | {score} | {mean('metric_calls'):.0f} | {mean('calls'):.0f} | "
                      f"{mean('prompt_tokens'):.0f} + {mean('completion_tokens'):.0f} | {mean('seconds'):.0f} | "
                      f"{len(mine)} |")
     return "\n".join(lines)
