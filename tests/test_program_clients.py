@@ -319,3 +319,16 @@ def test_a_value_taken_late_is_as_it_was() -> None:
     assert late(False, []) is None and late(False, []) is None
     time.sleep(0)
     assert late(True, []) == "['a', 'b']"
+
+
+def test_a_wrong_guess_that_calls_are_equal_costs_no_wait() -> None:
+    """Shared on one input, different on the next: then both are under way together."""
+    @program
+    def two(first: str, second: str) -> list[str]:
+        return [ask(f"part {first}"), ask(f"part {second}")]
+
+    with trace(cache=False):
+        two("same", "same")
+        assert two("same", "same") == ["<part same>"] * 2 and MODEL.asked["part same"] == 3
+        MODEL.reply = together(2)
+        assert two("a", "b") == ["part a!", "part b!"]

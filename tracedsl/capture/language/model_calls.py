@@ -131,6 +131,13 @@ class ModelCall(Call):
         if self.team is not None:
             self.team.close()
 
+    def differs_from(self, other: ModelCall) -> bool:
+        """Whether it is known already, without waiting for anything, that this is another request than `other`'s."""
+        try:
+            return all(map(_readied, (self, other))) and self.prepared.key != other.prepared.key
+        except Exception:  # noqa: BLE001 - wrong inputs: found again where program order meets them
+            return False
+
     def prepare(self) -> Any:
         """The complete request; the inputs must be settled. Raises what the plain call raises for bad inputs."""
         raise NotImplementedError
@@ -195,6 +202,16 @@ class PredictorCall(ModelCall):
     def report(self) -> None:
         if self.prepared is not None:
             record_call(self.predictor, self.prepared.inputs, self.value)
+
+
+def _readied(call: ModelCall) -> bool:
+    """Prepare the call if its inputs are there."""
+    if call.prepared is None:
+        inputs = list(call.inputs())
+        if not all(step.done and step.error is None for step in inputs):
+            return False
+        call.prepare()
+    return True
 
 
 def _same(first: Prepared | None, second: Prepared) -> bool:

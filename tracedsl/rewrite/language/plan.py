@@ -94,7 +94,7 @@ class Walker:
         what, twin = self.advice(len(earlier))
         call.pinned = self.pinned
         call.deferred = what == "drop"
-        if what == "share" and twin is not None and twin < len(earlier):
+        if what == "share" and twin is not None and twin < len(earlier) and not call.differs_from(earlier[twin]):
             call.twin = earlier[twin]
             call.after.append(call.twin)
 

@@ -1,0 +1,1 @@
+"""Plain scripts of the `openai` client, as written, with `@program`, and by hand with `asyncio.gather`."""

@@ -1,0 +1,3 @@
+from benchmarks.lm_graphs.measure import main
+
+main()
