@@ -43,7 +43,8 @@ class Indexing(Arithmetic):
         single = dots == count and not any(isinstance(p, ast.Slice) or _is_new(p) for p in parts)
         if whole and single:
             return tuple(self.integer(p) for p in parts)
-        start, axes, at = list(view.start), [], 0
+        start, at = list(view.start), 0
+        axes: list[tuple[int | None, int, Expr]] = []
         for part in parts:
             if _is_new(part):
                 axes.append((None, 1, ONE))
