@@ -22,6 +22,7 @@ _TARGETS: dict[str, tuple[str, ...]] = {
     "cpu": ("tracedsl.hw.cpu.target", "Cpu"),
     "numba": ("tracedsl.hw.numba.target", "Numba"),
     "fpga-sim": ("tracedsl.hw.fpga.target", "FpgaSim"),
+    "opencl": ("tracedsl.hw.opencl.target", "OpenCl"),
     **{name: ("tracedsl.hw.cross.target", "Cross", name)
        for name in ("aarch64", "aarch64-sve", "riscv64", "riscv64-rvv", "wasm32")},
 }

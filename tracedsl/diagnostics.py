@@ -105,6 +105,7 @@ CODES: dict[str, str] = {
     "H063": "tokens of a program do not add up",
     "H070": "tool for this target is missing",
     "H071": "code of another machine did not end well",
+    "H072": "OpenCL driver cannot be used",
     "H064": "instructions of a program race",
     "H065": "hardware tool is missing",
     "H066": "hardware tool failed",

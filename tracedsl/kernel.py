@@ -261,8 +261,8 @@ class Kernel:
 
     def show(self, what: str = "graph", *args: Any, **kwargs: Any) -> str:
         """A stage's text: "graph" (as captured), "rewritten", "tasks", "schedule", "hint" (the schedule as
-        Python that can be pasted into the function), "loops", "llvm", "asm" or "numba" (the loops as Python); of a
-        function with loops, "statements".
+        Python that can be pasted into the function), "loops", "llvm", "asm", "numba" (the loops as Python), "opencl";
+        of a function with loops, "statements".
 
         For the given arguments, or for those of the last compiled call. Raises TracedslError (K002) for another
         word or without arguments to go by, and `Unsupported` if they cannot be compiled for.

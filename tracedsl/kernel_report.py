@@ -77,8 +77,8 @@ def show_stage(what: str, made: Stages, on: Target) -> str:
         "loops": lambda: str(made.loops),
         **{word: partial(on.text, word, made.loops) for word in on.texts},
     }
-    if "llvm" in on.texts:     # the same loops, as Python
-        texts["numba"] = lambda: target("numba").text("numba", made.loops)
+    if "llvm" in on.texts:     # the same loops, as Python and as OpenCL C
+        texts |= {word: partial(target(word).text, word, made.loops) for word in ("numba", "opencl")}
     if what not in texts:
         raise TracedslError("K002", f"there is no stage {what!r} to show", hint=nearest(what, texts))
     return texts[what]()

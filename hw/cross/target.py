@@ -17,11 +17,12 @@ import numpy as np
 
 from tracedsl.cache import code_digest, digest
 from tracedsl.diagnostics import TracedslError, nearest
-from tracedsl.hw.cpu.executable import ArrayLayout, Layout
+from tracedsl.hw.cpu.executable import Layout
 from tracedsl.hw.cpu.target import Artefact, Cpu
 from tracedsl.hw.cross import emulator
 from tracedsl.hw.cross.machines import TABLE, Row
 from tracedsl.hw.cross.support import support
+from tracedsl.hw.span import Span
 from tracedsl.hw.target import Description, NativeCode
 from tracedsl.ir.loops import LoopProgram
 
@@ -117,7 +118,7 @@ class Emulated:
     def run(self, pointers: Iterable[int]) -> None:
         """Run on the arrays at these addresses: params, then results. Nothing is checked."""
         arrays = [*self._layout.params, *self._layout.results]
-        spans = [_Span.of(at, array) for at, array in zip(pointers, arrays, strict=True)]
+        spans = [Span.of(at, array) for at, array in zip(pointers, arrays, strict=True)]
         places, end = _places([span.size for span in spans], self._table(len(spans)))
         start = -(-end // _LINE) * _LINE
         block = emulator.run(self._row, self._image, lambda base: self._block(base, spans, places, start))
@@ -128,7 +129,7 @@ class Emulated:
         """Bytes of the addresses at the block's beginning."""
         return (arrays + len(self._layout.offsets)) * self._row.pointer_bytes
 
-    def _block(self, base: int, spans: list[_Span], places: list[int], temporaries: int) -> bytearray:
+    def _block(self, base: int, spans: list[Span], places: list[int], temporaries: int) -> bytearray:
         block = bytearray(temporaries + self._layout.workspace)
         for span, place in zip(spans, places):
             block[place:place + span.size] = ctypes.string_at(span.address, span.size)
@@ -137,23 +138,6 @@ class Emulated:
         table = np.array(at, f"<u{self._row.pointer_bytes}").tobytes()
         block[:len(table)] = table
         return block
-
-
-@dataclass(frozen=True)
-class _Span:
-    """The memory of an array: `size` bytes from `address`, its first element `-low` bytes inside."""
-
-    address: int
-    size: int
-    low: int
-
-    @staticmethod
-    def of(first: int, array: ArrayLayout) -> _Span:
-        if 0 in array.shape:
-            return _Span(first, 0, 0)
-        reach = [(n - 1) * s for n, s in zip(array.shape, array.strides)]
-        low, high = sum(r for r in reach if r < 0), sum(r for r in reach if r > 0)
-        return _Span(first + low, high - low + np.dtype(array.dtype).itemsize, low)
 
 
 def _places(sizes: Iterable[int], end: int) -> tuple[list[int], int]:

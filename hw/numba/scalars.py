@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from tracedsl.diagnostics import TracedslError
+from tracedsl.hw.text.expressions import bare
 from tracedsl.ir.dtypes import BYTES, is_float, is_integer, is_signed, is_unsigned
 from tracedsl.ir.expr import SCALAR_OPS
 
@@ -22,16 +23,6 @@ _NUMPY = {"sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "trunc": "trunc", "r
           "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh",
           "cbrt": "cbrt", "hypot": "hypot", "atan2": "arctan2", "copysign": "copysign",
           "fmod": "fmod", "isnan": "isnan", "isinf": "isinf", "isfinite": "isfinite", "signbit": "signbit"}
-
-
-def bare(text: str) -> str:
-    """The text without a pair of brackets around all of it."""
-    depth = 0
-    for number, letter in enumerate(text if text[:1] == "(" else ""):
-        depth += (letter == "(") - (letter == ")")
-        if depth == 0:
-            return text[1:-1] if number == len(text) - 1 else text
-    return text
 
 
 def literal(dtype: str, value: bool | int | float) -> str:
@@ -158,3 +149,26 @@ def convert(value: str, source: str, target: str) -> str:
         text = f"to_{middle}({value})"
         return text if middle == target else f"np.{target}({text})"
     return value if (source, target) == ("float16", "float32") else f"np.{target}({value})"
+
+
+class Python:
+    """Python with NumPy's numbers, for `Expressions`."""
+
+    literal = staticmethod(literal)
+    convert = staticmethod(convert)
+    scalar = staticmethod(scalar)
+
+    def position(self, index: str, dtype: str) -> str:
+        return convert(f"np.int64({index})", "int64", dtype)
+
+    def define(self, name: str, dtype: str, value: str) -> str:
+        return f"{name} = {value}"
+
+    def declare(self, name: str, dtype: str) -> str:
+        return ""
+
+    def assign(self, name: str, value: str) -> str:
+        return f"{name} = {value}"
+
+    def branches(self, condition: str) -> tuple[str, str]:
+        return f"if {condition}:", "else:"

@@ -11,20 +11,18 @@ What holds here:
 
 from __future__ import annotations
 
-import keyword
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import chain, count
 
 from tracedsl.hw.numba import semantics
-from tracedsl.hw.numba.expressions import Expressions, affine
-from tracedsl.hw.numba.scalars import bare, scalar
+from tracedsl.hw.numba.scalars import Python, scalar
+from tracedsl.hw.text.expressions import Expressions, affine, bare
+from tracedsl.hw.text.pieces import Names, View, local_views, pieces, sees_its_own_writes, view_of, views
 from tracedsl.ir.dtypes import BYTES
-from tracedsl.ir.expr import Affine, Axis, Buffer, Load, address, walk
-from tracedsl.ir.loops import Alloc, For, LoopProgram, Stmt, Store, Update, When, statements
+from tracedsl.ir.expr import Affine, Axis, Buffer
+from tracedsl.ir.loops import Alloc, For, LoopProgram, Stmt, Store, Update, When
 
 FUNCTIONS = tuple(sorted(name for name, value in vars(semantics).items()
                          if callable(value) and getattr(value, "__module__", "") == semantics.__name__))
@@ -47,73 +45,12 @@ def emit_program(program: LoopProgram) -> str:
     given = {name: names.of(name, name) for name in owners}
     written, calls = [], []
     for nest in program.nests:
-        for axes, body in _pieces(nest.body):
-            views = _views(body)
+        for axes, body in pieces(nest.body):
+            seen = views(body)
             function = names.new(nest.name)
-            written.append(_Function(function, axes, views, given).text(body))
-            calls.append((function, views))
+            written.append(_Function(function, axes, seen, given).text(body))
+            calls.append((function, seen))
     return "\n\n".join([*written, _run(program, calls, owners, given)])
-
-
-@dataclass
-class Names:
-    """Python names for things: near to what they are called, never twice the same."""
-
-    taken: set[str]
-    known: dict[object, str] = field(default_factory=dict)
-
-    def new(self, wanted: str) -> str:
-        plain = re.sub(r"\W", "_", wanted)
-        plain = f"x{plain}" if not plain or plain[0].isdigit() or keyword.iskeyword(plain) else plain
-        name = next(n for n in chain([plain], (f"{plain}_{i}" for i in count(2))) if n not in self.taken)
-        self.taken.add(name)
-        return name
-
-    def of(self, thing: object, wanted: str) -> str:
-        """The name of this thing, the same each time."""
-        if thing not in self.known:
-            self.known[thing] = self.new(wanted)
-        return self.known[thing]
-
-
-# -- pieces -----------------------------------------------------------------------------------------------------------
-
-View = tuple[str, tuple[int, ...], tuple[int, ...]]     # owner, shape, strides in elements
-
-
-def view_of(buffer: Buffer) -> View:
-    return buffer.name, buffer.shape, buffer.strides
-
-
-def _pieces(body: Sequence[Stmt]) -> Iterator[tuple[tuple[Axis, ...], tuple[Stmt, ...]]]:
-    """Each parallel loop at the top, with the axes of those perfectly inside of it; what stands between them."""
-    group: list[Stmt] = []
-    for step in body:
-        if not (isinstance(step, For) and step.kind == "parallel"):
-            group.append(step)
-            continue
-        if group:
-            yield (), tuple(group)
-            group = []
-        axes, inner = [step.axis], step.body
-        while len(inner) == 1 and isinstance(inner[0], For) and inner[0].kind == "parallel":
-            axes, inner = [*axes, inner[0].axis], inner[0].body
-        if math.prod(axis.extent for axis in axes):
-            yield tuple(axes), inner
-    if group:
-        yield (), tuple(group)
-
-
-def _views(body: Sequence[Stmt]) -> dict[View, Buffer]:
-    """The buffers that a piece is given, each in every shape that it is seen in."""
-    found: dict[View, Buffer] = {}
-    for step in statements(*body):
-        if isinstance(step, Store | Update):
-            seen = [e.buffer for e in walk(step.value) if isinstance(e, Load)]
-            for buffer in (*seen, step.buffer):
-                if buffer.scope not in ("local", "register"):
-                    found.setdefault(view_of(buffer), buffer)
-    return found
 
 
 def _run(program: LoopProgram, calls: Sequence[tuple[str, Iterable[View]]], owners: dict[str, Buffer],
@@ -122,9 +59,9 @@ def _run(program: LoopProgram, calls: Sequence[tuple[str, Iterable[View]]], owne
     params = ", ".join(given[b.name] for b in (*program.params, *program.results))
     lines = ["@njit", f"def run({params}):"]
     lines += [f"    {given[b.name]} = {allocated(b)}" for b in program.temps]
-    for function, views in calls:
+    for function, seen in calls:
         arguments = [given[view[0]] if view == view_of(owners[view[0]]) else strided(given[view[0]], view,
-                     BYTES[owners[view[0]].dtype]) for view in views]
+                     BYTES[owners[view[0]].dtype]) for view in seen]
         lines.append(f"    {function}({', '.join(arguments)})")
     return "\n".join(lines if len(lines) > 2 else [*lines, "    pass"]) + "\n"
 
@@ -157,15 +94,15 @@ def _tuple(numbers: Iterable[int]) -> str:
 class _Function:
     """The text of one piece."""
 
-    def __init__(self, name: str, axes: tuple[Axis, ...], views: dict[View, Buffer], given: dict[str, str]) -> None:
+    def __init__(self, name: str, axes: tuple[Axis, ...], seen: dict[View, Buffer], given: dict[str, str]) -> None:
         self._name, self._axes = name, axes
         self._names = Names({*_RESERVED, name})
         self._lines: list[str] = []
         self._depth = 1
-        self._arrays = {view: self._names.of(view, given[view[0]]) for view in views}
+        self._arrays = {view: self._names.of(view, given[view[0]]) for view in seen}
         self._scalars: dict[str, str] = {}
         self._lanes: Axis | None = None
-        self._expressions = Expressions(self._line, self._block, self._names, self._axis, self._element)
+        self._expressions = Expressions(Python(), self._line, self._block, self._names, self._axis, self._element)
 
     def text(self, body: Sequence[Stmt]) -> str:
         parallel = math.prod(axis.extent for axis in self._axes) > 1
@@ -235,7 +172,7 @@ class _Function:
 
     def _alloc(self, step: Alloc) -> None:
         buffer = step.buffer
-        shapes = [b for b in _local_views(step.body, buffer.name) if view_of(b) != view_of(buffer)]
+        shapes = [b for b in local_views(step.body, buffer.name) if view_of(b) != view_of(buffer)]
         if not buffer.shape and not shapes:
             self._scalars[buffer.name] = self._names.of(buffer, buffer.name)
             self._steps(step.body)
@@ -255,7 +192,7 @@ class _Function:
         """One element, or one a lane; where lanes could see each other's writes, all values come first."""
         if self._lanes is None:
             self._write_one(step)
-        elif self._lanes.extent and not _sees_its_own_writes(step, self._lanes):
+        elif self._lanes.extent and not sees_its_own_writes(step, self._lanes):
             with self._block(f"for {self._axis(self._lanes)} in range({self._lanes.extent}):"):
                 self._write_one(step)
         elif self._lanes.extent:
@@ -274,7 +211,7 @@ class _Function:
         self._assign(step, self._expressions.text(step.value))
 
     def _assign(self, step: Store | Update, value: str) -> None:
-        buffer, index = step.buffer, [affine(at, self._axis) for at in step.index]
+        buffer, index = step.buffer, step.index
         if isinstance(step, Update):
             value = scalar(step.combine, buffer.dtype, (self._element(buffer, index), value))
         value = bare(value)
@@ -286,39 +223,13 @@ class _Function:
     def _stored(self, buffer: Buffer, value: str) -> str:
         return f"half_bits({value})" if buffer.dtype == "float16" else value
 
-    def _element(self, buffer: Buffer, index: Sequence[str]) -> str:
+    def _element(self, buffer: Buffer, index: Sequence[Affine | str]) -> str:
         """The value of an element."""
         if buffer.name in self._scalars:
             return self._scalars[buffer.name]
         place = self._place(buffer, index)
         return f"half_value({place})" if buffer.dtype == "float16" else place
 
-    def _place(self, buffer: Buffer, index: Sequence[str]) -> str:
-        return f"{self._arrays[view_of(buffer)]}[{', '.join(index) or '()'}]"
-
-
-def _local_views(body: Sequence[Stmt], name: str) -> list[Buffer]:
-    found: dict[View, Buffer] = {}
-    for step in statements(*body):
-        if isinstance(step, Store | Update):
-            for buffer in (step.buffer, *(e.buffer for e in walk(step.value) if isinstance(e, Load))):
-                if buffer.name == name:
-                    found.setdefault(view_of(buffer), buffer)
-    return list(found.values())
-
-
-def _sees_its_own_writes(step: Store | Update, lanes: Axis) -> bool:
-    """Whether a lane may read what another lane of the same statement writes."""
-    loads = [e for e in walk(step.value) if isinstance(e, Load) and e.buffer.name == step.buffer.name]
-    written = address(step.index, step.buffer)
-    return any(_meet(written, address(e.index, e.buffer), lanes) for e in loads)
-
-
-def _meet(one: Affine | None, other: Affine | None, lanes: Axis) -> bool:
-    """Whether two lanes may mean the same element by these addresses."""
-    if one is None or other is None:
-        return True
-    apart, step = other + one * -1, one.coefficient(lanes)
-    if apart.terms or step == 0:
-        return True
-    return apart.constant != 0 and apart.constant % step == 0 and abs(apart.constant // step) < lanes.extent
+    def _place(self, buffer: Buffer, index: Sequence[Affine | str]) -> str:
+        at = [affine(i, self._axis) if isinstance(i, Affine) else i for i in index]
+        return f"{self._arrays[view_of(buffer)]}[{', '.join(at) or '()'}]"

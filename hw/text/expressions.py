@@ -1,4 +1,4 @@
-"""Expressions as Python text.
+"""Expressions as text of some language.
 
 What holds here: what is used more than once, or grows long, gets a name in a line before; a branch of a selection that
 may read outside of a buffer is computed below an `if`. Deep expressions need no deep recursion.
@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-from tracedsl.hw.numba.scalars import bare, convert, literal, scalar
 from tracedsl.ir.expr import Affine, Axis, Buffer, Call, Cast, Const, Expr, Load, Position, children, walk
 
 _LONG = 100     # characters from which on a part gets a line of its own
@@ -24,6 +23,44 @@ class NewName(Protocol):
     def new(self, wanted: str) -> str: ...
 
 
+class Dialect(Protocol):
+    """A language, as far as expressions need it. Values are text of the operation's dtype."""
+
+    def literal(self, dtype: str, value: bool | int | float) -> str: ...
+
+    def position(self, index: str, dtype: str) -> str:
+        """A position among the loops as a value."""
+        ...
+
+    def convert(self, value: str, source: str, target: str) -> str: ...
+
+    def scalar(self, op: str, dtype: str, args: Sequence[str]) -> str: ...
+
+    def define(self, name: str, dtype: str, value: str) -> str:
+        """The line that gives a value a name."""
+        ...
+
+    def declare(self, name: str, dtype: str) -> str:
+        """The line before the branches that assign `name`; empty if there need be none."""
+        ...
+
+    def assign(self, name: str, value: str) -> str: ...
+
+    def branches(self, condition: str) -> tuple[str, str]:
+        """The heads of the two blocks of a choice."""
+        ...
+
+
+def bare(text: str) -> str:
+    """The text without a pair of brackets around all of it."""
+    depth = 0
+    for number, letter in enumerate(text if text[:1] == "(" else ""):
+        depth += (letter == "(") - (letter == ")")
+        if depth == 0:
+            return text[1:-1] if number == len(text) - 1 else text
+    return text
+
+
 def affine(index: Affine, axis: AxisName) -> str:
     """A position."""
     parts = [axis(a) if f == 1 else f"{f} * {axis(a)}" for a, f in index.terms]
@@ -33,11 +70,14 @@ def affine(index: Affine, axis: AxisName) -> str:
 
 
 class Expressions:
-    """Writes the values of one function's statements. `line` and `block` write lines, `element` reads a buffer."""
+    """Writes the values of one function's statements. `line` and `block` write lines, `element` reads a buffer at
+    positions, of which those that are computed are given as text."""
 
-    def __init__(self, line: Callable[[str], None], block: Callable[[str], AbstractContextManager[None]],
-                 names: NewName, axis: AxisName, element: Callable[[Buffer, Sequence[str]], str]) -> None:
-        self._line, self._block, self._names, self._axis, self._element = line, block, names, axis, element
+    def __init__(self, dialect: Dialect, line: Callable[[str], None],
+                 block: Callable[[str], AbstractContextManager[None]], names: NewName, axis: AxisName,
+                 element: Callable[[Buffer, Sequence[Affine | str]], str]) -> None:
+        self._dialect, self._line, self._block = dialect, line, block
+        self._names, self._axis, self._element = names, axis, element
         self._known: list[dict[int, str]] = []
         self._uses: dict[int, int] = {}
         self._risky: dict[int, bool] = {}
@@ -46,7 +86,7 @@ class Expressions:
         """The value of `root`; lines that it needs are written before."""
         self._uses, self._risky = {}, {}
         for expr in walk(root):
-            self._risky[id(expr)] = any(self._risky[id(c)] for c in children(expr)) or _may_be_outside(expr)
+            self._risky[id(expr)] = any(self._risky[id(c)] for c in children(expr)) or may_be_outside(expr)
             for child in children(expr):
                 self._uses[id(child)] = self._uses.get(id(child), 0) + 1
         with self._scope():
@@ -98,37 +138,39 @@ class Expressions:
         if plain or (self._uses.get(id(expr), 0) <= 1 and len(text) < _LONG):
             return text
         name = self._names.new("t")
-        self._line(f"{name} = {bare(text)}")
+        self._line(self._dialect.define(name, expr.dtype, bare(text)))
         return name
 
     def _compute(self, expr: Expr) -> str:
         match expr:
             case Const():
-                return literal(expr.dtype, expr.value)
+                return self._dialect.literal(expr.dtype, expr.value)
             case Position():
-                return convert(f"np.int64({affine(expr.index, self._axis)})", "int64", expr.dtype)
+                return self._dialect.position(affine(expr.index, self._axis), expr.dtype)
             case Load():
-                return self._element(expr.buffer, [affine(at, self._axis) if isinstance(at, Affine) else self._part(at)
+                return self._element(expr.buffer, [at if isinstance(at, Affine) else self._part(at)
                                                    for at in expr.index])
             case Cast():
-                return convert(self._part(expr.arg), expr.arg.dtype, expr.dtype)
+                return self._dialect.convert(self._part(expr.arg), expr.arg.dtype, expr.dtype)
             case Call() if self._branches(expr):
                 return self._select(expr)
             case Call():
-                return scalar(expr.op, expr.args[-1].dtype, [self._part(arg) for arg in expr.args])
+                return self._dialect.scalar(expr.op, expr.args[-1].dtype, [self._part(arg) for arg in expr.args])
         raise TypeError(f"{type(expr).__name__} cannot stand in a loop nest")
 
     def _select(self, expr: Call) -> str:
         condition, then, otherwise = expr.args
         name = self._names.new("t")
-        for head, branch in ((f"if {self._part(condition)}:", then), ("else:", otherwise)):
+        if declared := self._dialect.declare(name, expr.dtype):
+            self._line(declared)
+        for head, branch in zip(self._dialect.branches(self._part(condition)), (then, otherwise), strict=True):
             with self._block(head), self._scope():
                 value = self._value(branch)
-                self._line(f"{name} = {bare(value)}")
+                self._line(self._dialect.assign(name, bare(value)))
         return name
 
 
-def _may_be_outside(expr: Expr) -> bool:
+def may_be_outside(expr: Expr) -> bool:
     """Whether an expression is a load whose bounds do not show that it lies inside of its buffer."""
     if not isinstance(expr, Load):
         return False
