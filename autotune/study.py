@@ -6,7 +6,7 @@ Ctrl-C ends the search and keeps what was found. With the same seed and records,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal as OneOf
 
@@ -47,9 +47,9 @@ class Outcome:
 class Study:
     """What is searched, how, for what, and where it is written down.
 
-    `task` identifies in the records what is measured. `goal` says whether small values are good or large ones. A
-    candidate replaces the best so far only if it is better by the relative `margin`, so that ties and noise keep the
-    earlier one.
+    `task` identifies in the records what is measured, `where` on what and by whose code (see `Records`). `goal` says
+    whether small values are good or large ones. A candidate replaces the best so far only if it is better by the
+    relative `margin`, so that ties and noise keep the earlier one.
     """
 
     space: Space
@@ -61,11 +61,12 @@ class Study:
     records: Records | None = None
     batch: int = 1
     margin: float = 0.0
+    where: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, on_trial: Callable[[Trial, Trial], None] | None = None) -> Outcome:
         """Search until the strategy has nothing left, the budget is spent or Ctrl-C. `on_trial(trial, best)` is
         called after each trial that succeeded or failed once there is a best one."""
-        known = self.records.load(self.task) if self.records is not None else {}
+        known = self.records.load(self.task, self.where) if self.records is not None else {}
         meter, trials = self.budget.start(), list[Trial]()
         best: Trial | None = None
         stopped = ""
@@ -94,7 +95,7 @@ class Study:
         if recorded is None:
             known[key(point)] = measurement
             if self.records is not None:
-                self.records.append(self.task, point, measurement)
+                self.records.append(self.task, point, measurement, self.where)
         self.strategy.tell(point, self._loss(measurement), measurement)
         return Trial(number, point, measurement, recorded is not None)
 

@@ -142,6 +142,83 @@ def model_pull(name: str, as_json: bool) -> None:
     _print({"name": name, "path": str(path), "bytes": path.stat().st_size}, as_json, lambda: str(path))
 
 
+@main.command()
+@click.argument("function", metavar="MODULE:FUNCTION")
+@click.option("--shape", "shapes", multiple=True, metavar="DTYPE[N,M,...]",
+              help="An argument, in order: float32[512,768]. Without any, MODULE:FUNCTION_inputs() is called for them.")
+@click.option("--trials", type=int, default=200, show_default=True, help="Schedules of each task, at most.")
+@click.option("--minutes", type=float, default=10.0, show_default=True, help="Of searching, at most.")
+@click.option("--strategy", default="auto", show_default=True, help="How schedules are searched.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a report with pictures.")
+@_json
+def tune(function: str, shapes: tuple[str, ...], trials: int, minutes: float, strategy: str, seed: int,
+         html: Path | None, as_json: bool) -> None:
+    """Search for better schedules of a kernel; it uses them from then on, in every process."""
+    from tracedsl.kernel_session import arguments_for, find_kernel
+
+    made = find_kernel(function)
+    report = made.tune(*arguments_for(function, shapes), trials=trials, minutes=minutes, strategy=strategy, seed=seed,
+                       progress=None if as_json else True)
+    if html is not None:
+        report.html(html)
+    _print(report.to_json(), as_json, lambda: str(report))
+
+
+@main.group(cls=_Group)
+def records() -> None:
+    """What tuning has measured."""
+
+
+def _records() -> Any:
+    from tracedsl.autotune.records import Records
+
+    return Records(Store().root / "records" / "kernels.jsonl")
+
+
+@records.command("ls")
+@_json
+def records_ls(as_json: bool) -> None:
+    """For each task and machine: how many measurements, and the best of them."""
+    groups: dict[tuple[str, str], list[Any]] = {}
+    for row in _records().rows():
+        groups.setdefault((row.task, json.dumps(row.where, sort_keys=True)), []).append(row)
+    rows = []
+    for (task, where), found in groups.items():
+        good = [row for row in found if row.measurement.ok]
+        best = min(good, key=lambda row: row.measurement.value, default=None)
+        rows.append({"task": task, "where": json.loads(where), "measurements": len(found),
+                     "failures": len(found) - len(good), "best_seconds": best and best.measurement.value,
+                     "point": best and dict(best.point)})
+
+    def text() -> str:
+        return "\n".join(f"{r['task']}  {r['where'].get('target', ''):<6} {r['where'].get('machine', ''):<16} "
+                         f"{r['measurements']:>6} measured, {r['failures']} failed, best {r['best_seconds']}"
+                         for r in rows) or "nothing was measured yet"
+
+    _print(rows, as_json, text)
+
+
+@records.command("export")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@_json
+def records_export(file: Path, as_json: bool) -> None:
+    """Add all measurements to a file that other machines can import."""
+    from tracedsl.autotune.records import Records
+
+    count = Records(file).merge(_records())
+    _print({"file": str(file), "written": count}, as_json, lambda: f"{count} measurements written to {file}")
+
+
+@records.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@_json
+def records_import(file: Path, as_json: bool) -> None:
+    """Take over the measurements of a file that are not here yet."""
+    count = _records().merge(file)
+    _print({"file": str(file), "taken": count}, as_json, lambda: f"{count} measurements taken over from {file}")
+
+
 @main.group(cls=_Group)
 def cache() -> None:
     """The store of compiled kernels, programs and answers."""

@@ -128,9 +128,12 @@ CODES: dict[str, str] = {
     "K002": "nothing to show",
     "K003": "the compiler failed",
     "K004": "call was left to NumPy",
+    "K010": "function or arguments of the command line cannot be found",
     "T001": "search space is empty",
     "T003": "record file is damaged",
     "T004": "package for tuning is missing",
+    "T005": "tuning effort or strategy is not understood",
+    "T006": "records cannot be read",
 }
 
 

@@ -26,6 +26,7 @@ from tracedsl.capture.tensor.environment import Environment, Snapshot
 from tracedsl.diagnostics import TracedslError, Unsupported, warn
 from tracedsl.hw.cpu.entry_type import WORDS_AT, natively_callable
 from tracedsl.hw.target import Runnable, Target, target
+from tracedsl.kernel_effort import Effort, checked_strategy
 from tracedsl.kernel_procedure import NO_GRAPH, LeftToNumpy, Procedures, ProcedureVariant, check_unrolled
 from tracedsl.kernel_variant import Variant, load_variant, make_variant, separate, store_variant
 
@@ -33,22 +34,23 @@ if TYPE_CHECKING:
     from tracedsl.capture.tensor.kernel import Captured
     from tracedsl.ir.loops import LoopProgram
     from tracedsl.kernel_entry import NativeCalls
+    from tracedsl.kernel_session import TuningReport
+    from tracedsl.kernel_tuning import Tuned, Tuner
     from tracedsl.rewrite.passes import Rewritten
     from tracedsl.rewrite.tensor.lower import TaskProgram
     from tracedsl.schedule import Schedule
-    from tracedsl.schedule.planner import Planner
 
 MAX_VARIANTS = 64    # specialisations of one function; further shapes run in NumPy rather than compiling for ever
 
 
 @dataclass(frozen=True)
 class Options:
-    """Settings of one kernel. `tune` is how many schedules to measure a task on the first call (0: the default
-    schedule, no measurement); `disable` names passes to leave out."""
+    """Settings of one kernel. `tune` is how much to tune on the first call (see `kernel_effort`; 0: take the schedules
+    that are known without measuring); `disable` names passes to leave out."""
 
     target: str = "cpu"
     strict: bool = False
-    tune: int = 0
+    tune: int | str = 0
     disable: tuple[str, ...] = ()
 
 
@@ -63,6 +65,7 @@ class Stages:
     loops: LoopProgram
     places: tuple[str, ...]
     seconds: Mapping[str, float]
+    tuned: tuple[Tuned, ...] = ()
 
 
 @dataclass
@@ -88,8 +91,9 @@ class _Compiler:
     store: Store
     on: Target
 
-    def stages(self, bound: Bound) -> Stages:
-        """Everything up to loop nests. Raises `Unsupported` if there is no way to compile this call."""
+    def stages(self, bound: Bound, tuner: Tuner | None = None) -> Stages:
+        """Everything up to loop nests; with a `tuner`, schedules are searched for. Raises `Unsupported` if there is no
+        way to compile this call."""
         # the stages are loaded here: a kernel that comes from disk needs none of them
         from tracedsl.capture.tensor.kernel import capture_kernel
         from tracedsl.rewrite.passes import run_passes
@@ -107,16 +111,19 @@ class _Compiler:
             tasks = lower(rewritten.graph, apart=planner.apart, rework=planner.rework)
             planner.admit(tasks.tasks)
         with clock("tune"):
-            schedules = tuple(self._schedules(tasks, planner))
+            schedules, tuned = self._schedules(tasks, tuner)
         with clock("loops"):
             nests = [planner.lower(task, schedule) for task, schedule in zip(tasks.tasks, schedules)]
         places = tuple(map(planner.where, tasks.tasks))
         return Stages(captured, rewritten, tasks, schedules, loop_program(tasks, nests),
-                      places if any(places) else (), clock.seconds)
+                      places if any(places) else (), clock.seconds, tuned)
 
     def build(self, bound: Bound, key: Key) -> Variant:
         """All stages: a function and the types of its arguments in, a variant out, kept on disk under `key`."""
-        made = self.stages(bound)
+        return self.finish(self.stages(bound), key)
+
+    def finish(self, made: Stages, key: Key) -> Variant:
+        """The last stage: machine code, and the variant around it."""
         start = time.perf_counter()
         artefact = self.on.compile(made.loops)
         seconds = {**made.seconds, "compile": time.perf_counter() - start}
@@ -135,8 +142,12 @@ class _Compiler:
         return {
             "source": read_source(self.function).digest, "surroundings": key_text(self.environment.key),
             "target": f"{self.on.name} {self.on.fingerprint()}", "compiler": code_digest(Path(__file__).parent),
-            "options": f"tune={self.options.tune} disable={','.join(sorted(self.options.disable))}",
+            "options": f"tune={self._effort_key()} disable={','.join(sorted(self.options.disable))}",
         }
+
+    def _effort_key(self) -> int | str:
+        """Tuning in the background starts from the code that is there without tuning, and replaces it."""
+        return 0 if self.options.tune == "background" else self.options.tune
 
     def find_or_build(self, bound: Bound) -> Variant:
         key = self.key(bound)
@@ -145,16 +156,24 @@ class _Compiler:
         why = str(self.store.why(key))
         with self.store.lock(key):
             found = load_variant(self.store, key, self.on)     # another process may have made it meanwhile
-            return found if found is not None else self.build(bound, key).because(why)
+            return found if found is not None else self._make(bound, key).because(why)
 
-    def _schedules(self, tasks: TaskProgram, planner: Planner) -> Iterator[Schedule]:
-        for task in tasks.tasks:
-            if self.options.tune:
-                from tracedsl.kernel_tuning import tune_task
+    def _make(self, bound: Bound, key: Key) -> Variant:
+        """Build; tune first if that is asked for."""
+        effort = Effort.of(self.options.tune)
+        if effort is None or effort.background:
+            return self.build(bound, key)
+        from tracedsl.kernel_session import run_tuning
 
-                yield tune_task(task, self.on, self.options.tune, self.store)
-            else:
-                yield planner.default(task)
+        return run_tuning(self, bound, effort)[0]
+
+    def _schedules(self, tasks: TaskProgram, tuner: Tuner | None) -> tuple[tuple[Schedule, ...], tuple[Tuned, ...]]:
+        from tracedsl.kernel_schedules import known_schedule
+
+        if tuner is None:
+            return tuple(known_schedule(task, self.on, self.store) for task in tasks.tasks), ()
+        tuned = tuple(tuner.tune(tasks.tasks))
+        return tuple(one.schedule for one in tuned), tuned
 
 
 @natively_callable
@@ -174,6 +193,7 @@ class Kernel:
         self._shown: Bound | None = None     # the types of the latest specialisation, without its arrays
         self._last_in_python: Variant | ProcedureVariant | Unsupported | None = None
         self._native: NativeCalls | None = None
+        self._retired: list[NativeCalls] = []       # calls may still be inside their plans
         self._warned = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -234,6 +254,41 @@ class Kernel:
     def _last(self, served: Variant | ProcedureVariant | Unsupported) -> None:
         self._last_in_python = served
         self._latest = 0
+
+    def tune(self, *args: Any, trials: float = 200, minutes: float = 10, strategy: str = "auto", seed: int = 0,
+             progress: bool | None = None, **kwargs: Any) -> TuningReport:
+        """Search for better schedules for these arguments, and use them from now on, in this process and in later ones.
+
+        Args:
+            trials: schedules to measure for each task, at most.
+            minutes: of searching, at most.
+            strategy: "auto", "model", "genetic", "annealing", "model-annealing", "coordinate", "random", "exhaustive".
+            seed: of the search; the same seed asks the same questions.
+            progress: show a live view (by default on a terminal).
+
+        What was measured is on record and not measured again. Ctrl-C ends the search and keeps the best. Raises
+        `Unsupported` if the function cannot be compiled, TracedslError T005 for limits or a strategy that there are
+        not.
+        """
+        from tracedsl.kernel_session import run_tuning
+
+        effort = Effort.limits(trials, minutes)
+        bound, snapshot = bind(self._parameters, args, kwargs), self._environment.snapshot()
+        checked_strategy(strategy)
+        variant, report = run_tuning(self._compiler(snapshot), bound, effort, strategy, seed, progress)
+        self._replace(bound, snapshot, variant)
+        return report
+
+    def _replace(self, bound: Bound, snapshot: Snapshot, variant: Variant) -> None:
+        """Serve calls of these types by another variant from now on."""
+        with self._lock:
+            self._variants[(bound.key, snapshot.key, bound.aliases)] = variant
+            if self._native is not None:
+                self._native.forget(self)
+                self._retired.append(self._native)
+                self._native = None
+            self._shown = replace(bound, leaves=())
+            self._last = variant
 
     # -- what happened ------------------------------------------------------------------------------------------
 
@@ -327,6 +382,11 @@ class Kernel:
             return Unsupported("K003", what, why="this is a fault of tracedsl, not of the function",
                                hint="please report it, with what @kernel(strict=True) prints")
         self._shown = replace(bound, leaves=())
+        if self.options.tune == "background":
+            from tracedsl.kernel_session import tune_in_background
+
+            typed = replace(bound, leaves=())
+            tune_in_background(self._compiler(snapshot), typed, lambda better: self._replace(typed, snapshot, better))
         return variant
 
     def _compiler(self, snapshot: Snapshot) -> _Compiler:
@@ -345,21 +405,24 @@ class Kernel:
 @overload
 def kernel(function: Callable[..., Any], /) -> Kernel: ...
 @overload
-def kernel(*, target: str = ..., strict: bool = ..., tune: int = ..., disable: Sequence[str] = ...,
+def kernel(*, target: str = ..., strict: bool = ..., tune: int | str = ..., disable: Sequence[str] = ...,
            store: Store | None = ...) -> Callable[[Callable[..., Any]], Kernel]: ...
-def kernel(function: Callable[..., Any] | None = None, /, *, target: str = "cpu", strict: bool = False, tune: int = 0,
-           disable: Sequence[str] = (), store: Store | None = None) -> Any:
+def kernel(function: Callable[..., Any] | None = None, /, *, target: str = "cpu", strict: bool = False,
+           tune: int | str = 0, disable: Sequence[str] = (), store: Store | None = None) -> Any:
     """Compile a NumPy function on first call, for the types of the arguments it is called with.
 
     Args:
         target: what to compile for; `tracedsl.hw.target.names()` lists what there is.
         strict: raise `Unsupported`, with file, line and caret, instead of running in plain NumPy.
-        tune: schedules to measure a task on the first call; 0 takes the default schedule without measuring.
+        tune: on the first call, how many schedules of each task to measure (`tune=100`) or how long (`tune="2min"`);
+            "background": serve the default at once, and better code when it is found. 0 measures nothing.
         disable: names of rewrites to leave out.
         store: where compiled code is kept; the user's cache folder if not given.
 
-    Raises TypeError for something that is not a plain Python function.
+    Raises TypeError for something that is not a plain Python function, TracedslError T005 for a `tune` that is not
+    understood.
     """
+    Effort.of(tune)
     options = Options(target, strict, tune, tuple(disable))
 
     def decorate(plain: Callable[..., Any]) -> Kernel:

@@ -72,6 +72,10 @@ class NativeCalls:
             self._plans[key] = plan
             self._variants[plan.address] = variant
 
+    def forget(self, target: Any) -> None:
+        """Serve no call by the plans any more. They stay in memory: a call may be inside one."""
+        target._count = 0
+
     def variant(self, address: int) -> Variant:
         """The variant that the plan at this address calls."""
         return self._variants[address]

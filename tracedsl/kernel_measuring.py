@@ -15,7 +15,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,9 @@ from tracedsl.ir.dtypes import BYTES, is_float
 from tracedsl.ir.expr import Buffer, Task
 from tracedsl.ir.loops import LoopProgram
 from tracedsl.ir.task_json import task_from_json
-from tracedsl.schedule import Schedule, lower_task
+from tracedsl.kernel_limits import measure_limits
+from tracedsl.schedule import Schedule
+from tracedsl.schedule.planner import LoopPlanner, planner_of
 
 Array = np.ndarray[Any, Any]
 
@@ -39,7 +41,8 @@ CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "thread": t
 
 
 class Measuring:
-    """Tries candidates `{"task": number, "steps": schedule, "against": schedule, "value": seconds of it or None}`.
+    """Tries candidates `{"task": number, "steps": schedule, "against": schedule, "value": seconds of it or None}`; for
+    `{"limits": true}` it measures what the machine can do.
 
     `setup`: "target" (a name), "tasks" (as JSON), "clock" ("wall"; "thread": processor time of one thread), "known"
     (digest of loops -> seconds). The answer has "seconds", "code" (the digest of the loops) and how it came about, or
@@ -53,6 +56,8 @@ class Measuring:
         self._benches: dict[int, Bench] = {}
 
     def __call__(self, candidate: Mapping[str, Any]) -> dict[str, Any]:
+        if "limits" in candidate:
+            return asdict(measure_limits(self._target, self._prepared, self._clock))
         number = int(candidate["task"])
         if number not in self._benches:
             self._benches[number] = Bench(self._tasks[number], self._target, self._clock)
@@ -70,6 +75,12 @@ class Measuring:
         return {**found, "code": code}
 
 
+    def _prepared(self, task: Task) -> tuple[Runnable, list[int]]:
+        bench = Bench(task, self._target, self._clock, checked=False)
+        self._benches[-1] = bench       # keeps its arrays
+        return bench.ready(bench.loops(planner_of(self._target).default(task).to_json())), bench.pointers
+
+
 @dataclass
 class Bench:
     """One task, ready to be run: its arrays, what must come out, and the schedule to compare with."""
@@ -77,6 +88,7 @@ class Bench:
     task: Task
     on: Target
     clock: Callable[[], float]
+    checked: bool = True        # whether to know what must come out
     opponent: tuple[str, Runnable] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -86,13 +98,16 @@ class Bench:
         self.memory = {b.name: _memory(b, rng) for b in self.buffers}
         self.first = {name: array.copy() for name, array in self.memory.items() if name in self.written}
         self.pointers = [_base(b, self.memory[b.name]) for b in self.buffers]
-        self.ready(self.loops(None)).run(self.pointers)
+        if self.checked:
+            self.ready(self.loops(None)).run(self.pointers)
         self.expected = {name: self.memory[name].copy() for name in self.first}
 
     def loops(self, steps: Any) -> LoopProgram:
-        """The loops of a schedule (None: of the plain one). Raises `ScheduleError`."""
-        schedule = Schedule.of(self.task) if steps is None else Schedule.from_json(self.task, steps)
-        nest = lower_task(self.task, schedule)
+        """The loops of a schedule (None: of the plain one, or the default where no loops are planned). Raises
+        `ScheduleError`."""
+        planner = planner_of(self.on)
+        plain = Schedule.of(self.task) if isinstance(planner, LoopPlanner) else planner.default(self.task)
+        nest = planner.lower(self.task, plain if steps is None else Schedule.from_json(self.task, steps))
         read = tuple(b for b in self.buffers if b.name not in self.written)
         made = tuple(b for b in self.buffers if b.name in self.written)
         return LoopProgram(self.task.name, read, made, (), (nest,))

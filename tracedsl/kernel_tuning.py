@@ -1,66 +1,282 @@
-"""Tuning of one task: its schedules as a space, measured in seconds, through the search engine of `autotune`.
+"""Tuning of a kernel's tasks: their schedules as spaces, measured in seconds, through the search engine of `autotune`.
 
-What holds here: a schedule is measured on made-up data of the task's own shapes, alone, and counts only if its results
-agree with those of the default schedule. What was measured is recorded by task, target and compiler, and not measured
-again. The winner is timed in turns with the default schedule before it is taken: tuning makes no kernel slower.
+What holds here: schedules are compiled and timed in a worker process (`kernel_measuring`), so that none can harm the
+caller. What was measured is recorded by task, target, machine and compiler, and not measured again. The winner is
+timed once more in turns with the default schedule before it is taken: tuning makes no kernel slower. Winners are kept
+in the store; from then on the task gets them wherever it occurs, in every process.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any, Protocol
 
-import numpy as np
-
-from tracedsl.autotune import Budget, CoordinateDescent, Measurement, Parameter, Point, Records, Space, Study, Trial
-from tracedsl.cache import Store, code_digest, digest
-from tracedsl.diagnostics import TracedslError
-from tracedsl.hw.target import Runnable, Target
+from tracedsl.autotune import Budget, Measurement, Outcome, Parameter, Point, Records, Space, Strategy, Study, Trial
+from tracedsl.autotune.pool import Crash, DevicePool, Result, Timeout
+from tracedsl.autotune.space import key
+from tracedsl.cache import Key, Store
+from tracedsl.diagnostics import TracedslError, warn
+from tracedsl.hw.target import Target
 from tracedsl.ir.dtypes import BYTES
-from tracedsl.ir.expr import Buffer, Task, task_text
-from tracedsl.ir.loops import LoopProgram
-from tracedsl.schedule import Schedule, ScheduleSpace
-from tracedsl.schedule.planner import Planner, planner_of
+from tracedsl.ir.expr import Call, Task, walk
+from tracedsl.ir.task_json import task_to_json
+from tracedsl.kernel_effort import STRATEGIES, Effort, modelled
+from tracedsl.kernel_limits import Limits
+from tracedsl.kernel_schedules import compiler_digest, keep_schedule, known_schedule, task_digest
+from tracedsl.schedule import Schedule, ScheduleError, ScheduleSpace
+from tracedsl.schedule.planner import LoopPlanner, Planner, planner_of
 
-Array = np.ndarray[Any, Any]
+MARGIN = 0.02        # a candidate wins only if it is faster by this share: less is noise
+MINOR = 0.02         # tasks with less than this share of a kernel's work keep their default
+LIMIT = 10.0         # seconds that a candidate may take beside one run of the unscheduled loops
+PLAIN = 2e8          # operations a second of unscheduled loops, at least
 
-_ROUNDS = 5          # timed runs of a candidate, of which the median counts
-_MARGIN = 0.02       # a candidate wins only if it is faster by this share: less is noise
-_SLOW = 3.0          # a candidate this many times slower than the best is not timed again
+
+class Choosable(Protocol):
+    """The schedules of one task that may be tried; `ScheduleSpace` where loops are planned."""
+
+    @property
+    def task(self) -> Task: ...
+
+    @property
+    def choices(self) -> Mapping[str, tuple[int | bool | str, ...]]: ...
+
+    @property
+    def conditions(self) -> Mapping[str, tuple[tuple[str, tuple[int | bool | str, ...]], ...]]: ...
+
+    def refusal(self, point: Point, /) -> str: ...
+
+    def schedule(self, point: Point, /) -> Schedule: ...
 
 
-def tune_task(task: Task, on: Target, trials: int, store: Store) -> Schedule:
-    """The best of `trials` schedules of a task on this machine; the default one if nothing beats it.
+@dataclass(frozen=True, eq=False)
+class _Planned:
+    """The space of a planner that does not plan loops."""
 
-    Ctrl-C keeps the best so far. Tasks without choices, and those that the user gave hints for, are not searched.
-    """
+    task: Task
+    planner: Planner
+    choices: Mapping[str, tuple[int | bool | str, ...]]
+    conditions: Mapping[str, tuple[tuple[str, tuple[int | bool | str, ...]], ...]] = field(default_factory=dict)
+
+    def refusal(self, point: Point) -> str:
+        try:
+            self.schedule(point)
+        except ScheduleError as error:
+            return error.diagnostic.what
+        return ""
+
+    def schedule(self, point: Point) -> Schedule:
+        return self.planner.from_point(self.task, point)
+
+
+def choices_of(task: Task, on: Target) -> Choosable:
+    """The schedules of a task that may be tried on a target."""
     planner = planner_of(on)
-    default, choices = planner.default(task), planner.space(task)
-    if task.hints or not choices:
-        return default
-    first = {name: values[0] for name, values in choices.items()}     # what the default schedule chose
-    space = Space(tuple(Parameter(name, *_in_order(values))
-                        for name, values in choices.items()), default=first)
-    known = planner.cost(task, default)
-    measurer = _ScheduleMeasurer(task, on, default) if known is None else _CostMeasurer(task, planner, default)
-    records = Records(store.root / "records" / "kernels.jsonl") if store.usable() else None
-    study = Study(space, CoordinateDescent(space), measurer, task_key(task, on), budget=Budget(trials=trials),
-                  records=records, margin=_MARGIN)
-    outcome = study.run()
-    return measurer.winner(outcome.best)
+    if isinstance(planner, LoopPlanner):
+        return ScheduleSpace.of(task, planner.machine)
+    return _Planned(task, planner, {} if task.hints else planner.space(task))
 
 
-def _in_order(values: Sequence[Any]) -> tuple[tuple[Any, ...], bool]:
-    """Numbers by size, so that neighbours behave alike; whether there is such an order."""
-    ordered = not isinstance(values[0], str | bool)
-    return tuple(sorted(values)) if ordered else tuple(values), ordered
+@dataclass(frozen=True)
+class Progress:
+    """Where tuning stands, after each trial. Seconds of one run; `default`: of the default schedule, None before it was
+    measured; `roofline`: the least that the task can take, if that is known; `number` of `count`: the task; `left`:
+    seconds of the budget, inf without a limit."""
+
+    task: Task
+    number: int
+    count: int
+    trials: int
+    budget: float
+    failures: int
+    best: float | None
+    default: float | None
+    left: float
+    trial: Trial
+    roofline: float | None = None
 
 
-def search_space(found: ScheduleSpace, choices: Mapping[str, Sequence[Any]] | None = None) -> Space:
+Watch = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What tuning gave for one task. `seconds` and `default` of one run, None where nothing was measured;
+    `trials` with their measurements, `stopped` as in `Outcome`; `foreign`: records of other machines or compilers;
+    `roofline`: the least seconds that the task can take here, if that is known."""
+
+    task: Task
+    schedule: Schedule
+    seconds: float | None = None
+    default: float | None = None
+    outcome: Outcome = field(default_factory=lambda: Outcome(None, (), "done"))
+    foreign: int = 0
+    roofline: float | None = None
+
+    @property
+    def gain(self) -> float:
+        """How many times faster than the default schedule."""
+        return self.default / self.seconds if self.default and self.seconds else 1.0
+
+
+@dataclass(frozen=True)
+class Tuner:
+    """Tunes tasks for a target. `strategy` is a name of `STRATEGIES`, or "auto": with a cost
+    model if scikit-learn is there."""
+
+    on: Target
+    store: Store
+    effort: Effort
+    strategy: str = "auto"
+    seed: int = 0
+    watch: Watch | None = None
+
+    def tune(self, tasks: Sequence[Task]) -> list[Tuned]:
+        """Search the schedules of all tasks; the time is shared out by the work that a task is. After Ctrl-C the rest
+        keeps what is known of it."""
+        from tracedsl.autotune.workers import LocalPool
+
+        work = [operations(task) for task in tasks]
+        records = Records(self.store.root / "records" / "kernels.jsonl") if self.store.usable() else None
+        done: list[Tuned] = []
+        meter, stopped = Budget(seconds=self.effort.seconds).start(), False
+        setup = {"target": self.on.name, "tasks": [task_to_json(task) for task in tasks]}
+        with LocalPool("tracedsl.kernel_measuring:Measuring", setup) as pool:
+            for number, task in enumerate(tasks):
+                space = choices_of(task, self.on)
+                if stopped or not space.choices or work[number] < MINOR * sum(work):
+                    done.append(Tuned(task, known_schedule(task, self.on, self.store)))
+                    continue
+                share = work[number] / (sum(work[number:]) or 1)
+                budget = Budget(trials=self.effort.trials, seconds=(self.effort.seconds - meter.seconds) * share)
+                done.append(_Search(self, space, pool, number, len(tasks), budget, records).run())
+                stopped = done[-1].outcome.stopped == "interrupted"
+        return done
+
+    def limits(self, pool: DevicePool) -> Limits | None:
+        """What this machine can do, measured once; None where it cannot be measured."""
+        asked = Key("memo", "limits", {"target": self.on.name, "machine": self.on.fingerprint()})
+        if (entry := self.store.get(asked)) is not None:
+            return Limits(**entry.meta)
+        answer = pool.submit({"limits": True}, limit=LIMIT).result() if self.on.description.caches else None
+        if not isinstance(answer, Result):
+            return None
+        self.store.put(asked, meta=answer.data)
+        return Limits(**answer.data)
+
+    def where(self) -> dict[str, str]:
+        """What a measurement belongs to beside its task."""
+        return {"target": self.on.name, "machine": self.on.fingerprint(), "compiler": compiler_digest()}
+
+
+@dataclass
+class _Search:
+    """The search for one task."""
+
+    tuner: Tuner
+    space: Choosable
+    pool: DevicePool
+    number: int
+    count: int
+    budget: Budget
+    records: Records | None
+
+    def __post_init__(self) -> None:
+        task, tuner = self.space.task, self.tuner
+        self.name, self.where = task_digest(task), tuner.where()
+        self.points = search_space(self.space)
+        self.first = key(self.points.default or {})
+        self.default_steps = planner_of(tuner.on).default(task).to_json()
+        self.known = self.records.load(self.name, self.where) if self.records else {}
+        self.opponent: tuple[float, Any] | None = None      # seconds and steps of the best so far
+        self.failures = self.trials = 0
+        self.planner = planner_of(tuner.on)
+        self.told = self.planner.cost(task, self.planner.default(task)) is not None     # by the target itself
+        limits = None if self.told else tuner.limits(self.pool)
+        self.roofline = limits.least(task) if limits is not None else None
+        self.meter = self.budget.start()
+        for text, measurement in self.known.items():
+            self._note(json.loads(text), measurement)
+
+    def run(self) -> Tuned:
+        study = Study(self.points, self._strategy(), self._measure, self.name, budget=self.budget,
+                      records=self.records, margin=MARGIN, where=self.where)
+        outcome = study.run(self._tell)
+        foreign = self.records.count_elsewhere(self.name, self.where) if self.records else 0
+        default = self.known.get(self.first)
+        before = default.value if default is not None else None
+        schedule, seconds = self._winner(outcome.best, before)
+        return Tuned(self.space.task, schedule, seconds, before, outcome, foreign, self.roofline)
+
+    def _strategy(self) -> Strategy:
+        return make_strategy(self.tuner.strategy, self.points, self.space, self.tuner.seed)
+
+    def _measure(self, point: Point) -> Measurement:
+        if self.told:
+            return self._cost(point)
+        measurement = self._submit({"steps": self.space.schedule(point).to_json()})
+        self.known[key(point)] = measurement
+        self._note(point, measurement)
+        return measurement
+
+    def _cost(self, point: Point) -> Measurement:
+        try:
+            measurement = Measurement(self.planner.cost(self.space.task, self.space.schedule(point)))
+        except TracedslError as error:
+            measurement = Measurement(None, error.diagnostic.what)
+        self.known[key(point)] = measurement
+        return measurement
+
+    def _submit(self, candidate: Mapping[str, Any]) -> Measurement:
+        seconds, against = self.opponent or (None, None)
+        limit = LIMIT + operations(self.space.task) / PLAIN
+        answer = self.pool.submit({"task": self.number, "against": against, "value": seconds, **candidate},
+                                  limit=limit).result()
+        if isinstance(answer, Crash):
+            return Measurement(None, f"crashed: {answer.reason}")
+        if isinstance(answer, Timeout):
+            return Measurement(None, f"took longer than {answer.seconds:.0f} s")
+        data = dict(answer.data)
+        return Measurement(data.pop("seconds", None), data.pop("error", ""), notes=data)
+
+    def _note(self, point: Point, measurement: Measurement) -> None:
+        value = measurement.value
+        if value is not None and measurement.ok and (self.opponent is None or value < self.opponent[0]):
+            if self.space.refusal(point):
+                return
+            self.opponent = (value, self.space.schedule(point).to_json())
+
+    def _tell(self, trial: Trial, best: Trial) -> None:
+        self.trials = trial.number + 1
+        self.failures += not trial.measurement.ok
+        default = self.known.get(self.first)
+        if self.tuner.watch is not None:
+            self.tuner.watch(Progress(
+                self.space.task, self.number, self.count, self.trials, self.budget.trials, self.failures,
+                best.measurement.value, default.value if default else None,
+                self.budget.seconds - self.meter.seconds, trial, self.roofline))
+
+    def _winner(self, best: Trial | None, before: float | None) -> tuple[Schedule, float | None]:
+        """The best point's schedule, if it is faster than the default's in turns with it; kept in the store."""
+        default = Schedule.from_json(self.space.task, self.default_steps)
+        if best is None or key(best.point) == self.first or before is None:
+            return default, before
+        found = self.space.schedule(best.point)
+        if self.told and best.measurement.value is not None:       # nothing is uncertain about it
+            keep_schedule(self.space.task, self.tuner.on, self.tuner.store, found, best.measurement.value, before)
+            return found, best.measurement.value
+        sure = self._submit({"steps": found.to_json(), "against": self.default_steps, "value": before, "sure": True})
+        if sure.value is None or sure.value > (1 - MARGIN) * before:
+            return default, before
+        keep_schedule(self.space.task, self.tuner.on, self.tuner.store, found, sure.value, before)
+        return found, sure.value
+
+
+def search_space(found: Choosable, choices: Mapping[str, Sequence[Any]] | None = None) -> Space:
     """The schedules of a task as a space that strategies walk: sizes in order, what is refused left out, the default's
     schedule as the default. `choices` takes some of the space's choices away (the first of each is the default's)."""
     kept = {name: tuple(values) for name, values in (found.choices if choices is None else choices).items()}
@@ -75,110 +291,42 @@ def search_space(found: ScheduleSpace, choices: Mapping[str, Sequence[Any]] | No
     return Space(tuple(parameters), lambda point: not found.refusal(point), first)
 
 
-def task_key(task: Task, on: Target) -> str:
-    """What a measurement of this task belongs to: what it computes, on what, made by which compiler."""
-    strides = [str(b.strides) for b in task.buffers()]
-    return digest(task_text(task), *strides, on.name, on.fingerprint(), code_digest(Path(__file__).parent))[:32]
+def make_strategy(name: str, points: Space, space: Choosable, seed: int = 0) -> Strategy:
+    """A strategy by its name (see `kernel_effort.STRATEGIES`), with the features of schedules if it has a model."""
+    from tracedsl import autotune
+
+    if name == "auto":
+        name = "model" if find_spec("sklearn") is not None else "annealing"
+        if name != "model":
+            warn("T004", "schedules are searched without a cost model", why="scikit-learn is not installed",
+                 hint="pip install 'tracedsl[tune]'")
+    made = getattr(autotune, STRATEGIES[name])
+    known = modelled(name) and isinstance(space, ScheduleSpace)
+    strategy: Strategy = made(points, seed, **({"features": remembered(space)} if known else {}))
+    return strategy
 
 
-@dataclass(frozen=True)
-class _CostMeasurer:
-    """Takes the target's own word for what a schedule costs."""
+def remembered(space: ScheduleSpace) -> Callable[[Sequence[Point]], Any]:
+    """The features of a task's points, each computed once."""
+    import numpy as np
 
-    task: Task
-    planner: Planner
-    default: Schedule
+    from tracedsl.schedule.features import schedule_features
 
-    def __call__(self, point: Point) -> Measurement:
-        try:
-            return Measurement(self.planner.cost(self.task, self.planner.from_point(self.task, dict(point))))
-        except TracedslError as error:
-            return Measurement(None, error.diagnostic.what)
+    rows: dict[str, Any] = {}
 
-    def winner(self, best: Trial | None) -> Schedule:
-        """The best point's schedule: nothing is uncertain about it."""
-        return self.default if best is None else self.planner.from_point(self.task, dict(best.point))
+    def features(points: Sequence[Point]) -> Any:
+        names = [key(point) for point in points]
+        new = {name: point for name, point in zip(names, points) if name not in rows}
+        rows.update(zip(new, schedule_features(space, list(new.values()))))
+        return np.stack([rows[name] for name in names]) if names else np.zeros((0, 1), np.float32)
+
+    return features
 
 
-@dataclass
-class _ScheduleMeasurer:
-    """Measures points of a task's schedule space in seconds."""
-
-    task: Task
-    on: Target
-    default: Schedule
-
-    def __post_init__(self) -> None:
-        self.planner = planner_of(self.on)
-        self.written = {stage.out.name for stage in self.task.stages}
-        self.buffers = self.task.buffers()
-        rng = np.random.default_rng(0)
-        self.memory = {b.name: _memory(b, rng) for b in self.buffers}
-        self.expected: dict[str, Array] | None = None
-        self.best = float("inf")
-
-    def __call__(self, point: Point) -> Measurement:
-        try:
-            if self.expected is None:
-                self.best = self._seconds(self._ready(self.default))
-                self.expected = {name: self.memory[name].copy() for name in self.written if name in self.memory}
-            runnable = self._ready(self.planner.from_point(self.task, dict(point)))
-            seconds = self._seconds(runnable)
-        except TracedslError as error:
-            return Measurement(None, error.diagnostic.what)
-        for name, right in self.expected.items():
-            if not np.allclose(self.memory[name], right, rtol=1e-3, atol=1e-3, equal_nan=True):
-                return Measurement(None, f"wrong values in {name}")
-        self.best = min(self.best, seconds)
-        return Measurement(seconds)
-
-    def winner(self, best: Trial | None) -> Schedule:
-        """The best point's schedule if, timed in turns with the default one, it is faster; else the default one."""
-        if best is None:
-            return self.default
-        found = self.planner.from_point(self.task, dict(best.point))
-        ready = {False: self._ready(self.default), True: self._ready(found)}
-        times: dict[bool, list[float]] = {False: [], True: []}
-        for _ in range(_ROUNDS):
-            for which, runnable in ready.items():
-                times[which].append(self._seconds(runnable))
-        faster = statistics.median(times[True]) < (1 - _MARGIN) * statistics.median(times[False])
-        return found if faster else self.default
-
-    def _ready(self, schedule: Schedule) -> Runnable:
-        nest = self.planner.lower(self.task, schedule)
-        read = tuple(b for b in self.buffers if b.name not in self.written)
-        made = tuple(b for b in self.buffers if b.name in self.written)
-        artefact = self.on.compile(LoopProgram(self.task.name, read, made, (), (nest,)))
-        return self.on.load(artefact.blobs, artefact.meta)
-
-    def _seconds(self, runnable: Runnable) -> float:
-        order = sorted(self.buffers, key=lambda b: b.name in self.written)
-        pointers = [_base(b, self.memory[b.name]) for b in order]
-        runnable.run(pointers)
-        times: list[float] = []
-        for _ in range(_ROUNDS):
-            start = time.perf_counter()
-            runnable.run(pointers)
-            times.append(time.perf_counter() - start)
-            if times[0] > _SLOW * self.best:
-                break
-        return statistics.median(times)
-
-
-def _span(buffer: Buffer) -> tuple[int, int]:
-    """The lowest and the highest element that the buffer touches, counted from its first one."""
-    reach: Sequence[int] = [stride * (extent - 1) for stride, extent in zip(buffer.strides, buffer.shape) if extent]
-    return sum(r for r in reach if r < 0), sum(r for r in reach if r > 0)
-
-
-def _memory(buffer: Buffer, rng: np.random.Generator) -> Array:
-    low, high = _span(buffer)
-    count = high - low + 1
-    if buffer.dtype.startswith("float"):
-        return rng.uniform(0.5, 1.5, count).astype(buffer.dtype)
-    return rng.integers(0, 2 if buffer.dtype == "bool" else 4, count).astype(buffer.dtype)
-
-
-def _base(buffer: Buffer, memory: Array) -> int:
-    return int(memory.ctypes.data) - _span(buffer)[0] * BYTES[buffer.dtype]
+def operations(task: Task) -> float:
+    """What a task costs, about: arithmetic operations, and bytes as four each."""
+    total = 0.0
+    for stage in task.stages:
+        points = math.prod(axis.extent for axis in (*stage.axes, *stage.reduce))
+        total += points * (1 + sum(isinstance(e, Call) for e in walk(stage.value)))
+    return total + 4.0 * sum(b.size * BYTES[b.dtype] for b in task.buffers())

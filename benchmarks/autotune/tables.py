@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from tracedsl.kernel_tuning import search_space
 from tracedsl.schedule import ScheduleSpace
 
 FOLDER = Path(__file__).parent / "tables"
+TOP, AGAIN = 24, 3              # the fastest points that are measured again, and how often
 FIXED = ("parallel_loops",)     # of no effect on one core
 
 
@@ -117,6 +119,25 @@ def measure(name: str, most: int, records: Records, device: Device, say: Callabl
             value, done = value or measured.value, done + 1
             if done % 100 == 0:
                 say(f"{name}: {number + 1} of {len(points)}, {(time.monotonic() - started) / done:.3f} s each")
+
+
+def confirm(name: str, most: int, records: Records, device: Device, say: Callable[[str], None]) -> None:
+    """Measure the fastest points again, `AGAIN` times each, and record the medians: a table's optimum must not be the
+    luckiest of a thousand measurements."""
+    task = task_of(name)
+    found, space, known = ScheduleSpace.of(task, target("cpu").description), grid(task, most), records.load(name)
+    default, value = found.schedule({}).to_json(), known[key(space.default or {})].value
+    points = [p for p in space.points() if key(p) in known and known[key(p)].value is not None]
+    setup = {"target": "cpu", "tasks": [task_to_json(task)], "clock": "thread"}
+    with LocalPool("tracedsl.kernel_measuring:Measuring", setup, [device]) as pool:
+        for point in sorted(points, key=lambda p: known[key(p)].value or 0.0)[:TOP]:
+            steps = found.schedule(point).to_json()
+            ask = {"task": 0, "steps": steps, "against": default, "value": value, "sure": True}
+            answers = [pool.submit(ask, limit=60).result() for _ in range(AGAIN)]
+            times = [float(a.data["seconds"]) for a in answers if isinstance(a, Result) and "seconds" in a.data]
+            if times:
+                records.append(name, point, Measurement(statistics.median(times), notes={"confirmed": len(times)}))
+    say(f"{name}: the {TOP} fastest measured again")
 
 
 def pack(name: str, most: int, records: Records) -> Path:

@@ -23,7 +23,7 @@ from tracedsl.schedule.convolution import Roles as WindowRoles
 from tracedsl.schedule.convolution import WindowChoice, default_window, is_window
 from tracedsl.schedule.convolution import roles as window_roles
 from tracedsl.schedule.default import Choices, MachineFacts, draft
-from tracedsl.schedule.panels import PANEL_BYTES
+from tracedsl.schedule.panels import LINE, PANEL_BYTES
 from tracedsl.schedule.primitives import Leaf, Schedule, ScheduleError
 from tracedsl.schedule.stencil import is_stencil, stencil_from_point, stencil_refusal, stencil_space
 
@@ -179,8 +179,9 @@ class Tiles:
         copies, rows = [], self.part.row.extent
         if tile.pack and not tile.rows_first:
             copies.append(block * tile.vectors * tile.lanes * self.load_bytes)
-        if tile.pack_rows and (tile.chunk or tile.depth):
-            copies.append(block * min(tile.chunk or rows, rows) * self.load_bytes)
+        if tile.pack_rows and (tile.chunk or tile.depth or not tile.rows_first):
+            lines = -(-block * self.load_bytes // LINE) | 1         # as such rows are padded
+            copies.append(lines * LINE * min(tile.chunk or rows, rows))
         return _too_large(copies)
 
     def meaning(self, point: Point) -> Choices:
