@@ -332,3 +332,16 @@ def test_a_wrong_guess_that_calls_are_equal_costs_no_wait() -> None:
         assert two("same", "same") == ["<part same>"] * 2 and MODEL.asked["part same"] == 3
         MODEL.reply = together(2)
         assert two("a", "b") == ["part a!", "part b!"]
+
+
+def test_the_cost_of_each_call_site_is_shown() -> None:
+    @program
+    def three(question: str) -> str:
+        return ask(question) + ask("end") + MODEL.client.chat.completions.create(
+            model="m", messages=[{"role": "user", "content": "own"}], temperature=1).choices[0].message.content
+
+    three("question")
+    lines = three.show("sites").splitlines()
+    assert len(lines) == 2 and "2 call sites of models" in three.explain()
+    assert "/2:chat.completions.create: 1 asked; 3 + 5 tokens" in lines[0]
+    assert ">ask/0:chat.completions.create: 2 asked; 11 + 15 tokens" in lines[1]

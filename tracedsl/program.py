@@ -36,7 +36,7 @@ from tracedsl.capture.language.sites import Sites
 from tracedsl.capture.source import read_source
 from tracedsl.diagnostics import TracedslError, Unsupported, nearest, warn
 from tracedsl.program_background import Background
-from tracedsl.program_options import Options, Status, When
+from tracedsl.program_options import Options, SiteCost, Status, When
 from tracedsl.program_report import explain, show
 from tracedsl.program_tuning import (
     DEFAULT_BUDGET,
@@ -173,6 +173,7 @@ class Program(Module):
             self._status.eager.update({name: str(span) for name, span in run.eager.items()})
             for call in run.model_calls:
                 self._status.calls[call.how if call.done else "dropped"] += 1
+                self._status.sites.setdefault(call.site, SiteCost()).add(call)
 
     # -- 2. graph, 3. rewrite ------------------------------------------------------------------------------------
 
@@ -418,7 +419,7 @@ class Program(Module):
         return explain(self)
 
     def show(self, what: str = "graph") -> str:
-        """The text of "graph", "plan", "prompts" or "source"."""
+        """The text of "graph", "plan", "sites" (what the calls of each cost), "prompts" or "source"."""
         return show(self, what)
 
     def export_messages(self, **inputs: Any) -> list[dict[str, Any]]:

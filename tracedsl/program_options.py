@@ -5,12 +5,14 @@ What holds here: options never change; the status is for reports and decides not
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tracedsl.cache import Store
+from tracedsl.capture.language.model_calls import ModelCall
 from tracedsl.capture.language.recording import Recording
 from tracedsl.diagnostics import TracedslError
 from tracedsl.programs.evaluate import check_examples
@@ -63,6 +65,23 @@ class Options:
 
 
 @dataclass
+class SiteCost:
+    """What the calls of one site did in this process: how many ended how, tokens, and seconds that they took."""
+
+    how: Counter[str] = field(default_factory=Counter)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+
+    def add(self, call: ModelCall) -> None:
+        self.how[call.how if call.done else "dropped"] += 1
+        self.seconds += call.seconds
+        if call.how == "asked":
+            self.prompt_tokens += sum(r.usage.prompt_tokens for r in call.answers.values())
+            self.completion_tokens += sum(r.usage.completion_tokens for r in call.answers.values())
+
+
+@dataclass
 class Status:
     """What `explain` tells: where the compiled state came from, what was measured, what runs of this process did."""
 
@@ -76,4 +95,5 @@ class Status:
     notes: list[str] = field(default_factory=list)
     runs: int = 0
     calls: dict[str, int] = field(default_factory=lambda: {"asked": 0, "shared": 0, "folded": 0, "dropped": 0})
+    sites: dict[str, SiteCost] = field(default_factory=dict)
     last: Recording | None = None

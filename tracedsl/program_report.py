@@ -40,7 +40,8 @@ def _capture(program: Program) -> list[str]:
         found = captured.diagnostic
         where = f" ({found.span.short()})" if found.span is not None else ""
         return [f"capture   none, it runs as plain Python: {found.what}{where}", f"          why: {found.why}"]
-    lines = [f"capture   {len(captured.sites)} calls in the source, {len(program._sites.dump())} of them call models"]
+    asking = {row["site"] for row in program._sites.dump()} | program._status.sites.keys()
+    lines = [f"capture   {len(captured.sites)} calls in the source, {len(asking)} call sites of models"]
     return lines + [f"          {name} calls models by itself: not compiled, nothing in it overlaps ({where})"
                     for name, where in sorted(program._status.eager.items())]
 
@@ -87,7 +88,7 @@ def _search(report: Mapping[str, Any]) -> list[str]:
 
 def show(program: Program, what: str) -> str:
     """The text of one stage. Raises `TracedslError` P103 for an unknown one."""
-    makers = {"graph": _graph, "plan": _plan, "prompts": _prompts, "source": _source}
+    makers = {"graph": _graph, "plan": _plan, "sites": _costs, "prompts": _prompts, "source": _source}
     if what not in makers:
         raise TracedslError("P103", f"there is no {what!r} to show", hint=nearest(what, makers))
     return makers[what](program)
@@ -107,6 +108,16 @@ def _plan(program: Program) -> str:
                  for n, (what, twin) in enumerate(path.advice)]
         blocks.append("\n".join([f"path {i}: {' > '.join(path.events)}", *steps, path.after]))
     return "\n\n".join(blocks) or "(nothing was run yet)"
+
+
+def _costs(program: Program) -> str:
+    """One line for each call site that this process came by."""
+    lines = []
+    for name, cost in sorted(program._status.sites.items()):
+        how = ", ".join(f"{count} {what}" for what, count in sorted(cost.how.items()))
+        mean = cost.seconds / max(1, cost.how["asked"])
+        lines.append(f"{name}: {how}; {cost.prompt_tokens} + {cost.completion_tokens} tokens; {mean:.3f} s a call")
+    return "\n".join(lines) or "(nothing was run yet)"
 
 
 def _prompts(program: Program) -> str:
