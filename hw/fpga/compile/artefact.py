@@ -14,10 +14,10 @@ from tracedsl.hw.cpu.executable import ArrayLayout
 from tracedsl.hw.fpga.checker import check
 from tracedsl.hw.fpga.compile.emit import phases, refuse_overflow
 from tracedsl.hw.fpga.compile.layout import vectors_of
-from tracedsl.hw.fpga.compile.offload import Offload
 from tracedsl.hw.fpga.compile.segments import Segment, covered, forms_of, segments
 from tracedsl.hw.fpga.compile.stream import joined, stream
-from tracedsl.hw.fpga.compile.work import Form
+from tracedsl.hw.fpga.compile.tile import Tile
+from tracedsl.hw.fpga.compile.work import Form, Work
 from tracedsl.hw.fpga.config import Config, Dram
 from tracedsl.hw.fpga.isa import Finish, Gemm, Instruction, Load, Store
 from tracedsl.hw.fpga.timing import Timeline, timeline
@@ -85,31 +85,30 @@ def launch(segment: Segment, later: set[str], config: Config, dram: Dram) -> Lau
         tensors.append(Placed(form, at, before, form.key in written and form.buffer.name in later))
         at += vectors_of(form, config.block)
     places = {placed.form.key: placed.at for placed in tensors}
-    program = instructions(segment.offloads, config, places)
+    program = instructions([(o.work, o.tile) for o in segment.offloads], config, places)
     check(program, config, at)
     return Launch(program, tuple(tensors), at, timeline(program, config, dram))
 
 
-def instructions(offloads: Sequence[Offload], config: Config, places: Mapping[tuple[object, ...], int],
+def instructions(works: Sequence[tuple[Work, Tile]], config: Config, places: Mapping[tuple[object, ...], int],
                  ) -> tuple[Instruction, ...]:
     """The stream of some tasks, one after the other."""
     tasks = []
-    for offload in offloads:
-        refuse_overflow(offload.work, offload.tile, config)
-        made = list(phases(offload.work, offload.tile, config, lambda form: places[form.key]))
-        tasks.append(stream(made, offload.tile.threads))
+    for work, tile in works:
+        refuse_overflow(work, tile, config)
+        tasks.append(stream(list(phases(work, tile, config, lambda form: places[form.key])), tile.threads))
     return (*joined(tasks), Finish())
 
 
-def cycles(offload: Offload, config: Config, dram: Dram) -> int:
+def cycles(work: Work, tile: Tile, config: Config, dram: Dram) -> int:
     """What a task takes by itself, by the timing model. Raises FpgaError (H068) if a tile does not fit."""
     places: dict[tuple[object, ...], int] = {}
     at = 0
-    for operand in (*offload.work.operands, offload.work.out):
+    for operand in (*work.operands, work.out):
         if operand.form.key not in places:
             places[operand.form.key] = at
             at += vectors_of(operand.form, config.block)
-    return timeline(instructions([offload], config, places), config, dram).cycles
+    return timeline(instructions([(work, tile)], config, places), config, dram).cycles
 
 
 def host_program(segment: Segment, program: LoopProgram, number: int) -> LoopProgram:

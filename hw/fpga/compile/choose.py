@@ -7,7 +7,7 @@ is exact, is what a search measures with. Choices follow from shapes and the con
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tracedsl.hw.fpga.compile.boxes import Box, box, run_length
@@ -21,7 +21,10 @@ from tracedsl.ir.expr import Axis
 PARTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024)  # into so many tiles an axis may be cut
 ROW = 8  # cycles that each burst takes beside its beats, where many are short
 
+GOOD = 4  # tiles of which the timing model says which is the default
+
 Space = dict[str, tuple[int, ...]]
+Priced = tuple[float | None, Tile]  # guessed cycles, None if it does not fit
 
 
 def axes_of(work: Work) -> tuple[Axis, ...]:
@@ -43,47 +46,52 @@ def tile_from(work: Work, point: Mapping[str, Any], block: int) -> Tile:
     return Tile(sizes, tuple(order), int(point.get("threads", 2)))
 
 
-def default_tile(work: Work, config: Config, dram: Dram, threads: int = 2) -> Tile:
-    """The tile with the least guessed cycles that is found by changing one axis after the other: from the smallest
-    tile, from one that keeps the sum in one piece, and from one that has all lanes as well. Raises FpgaError (H068) if
-    not even single steps fit."""
+def good_tiles(work: Work, config: Config, dram: Dram, threads: int = 2) -> tuple[Tile, ...]:
+    """The tiles with the least guessed cycles, at most `GOOD`, that are found by changing one axis after the other:
+    from the smallest tile, from one that keeps the sum in one piece, and from one that has all lanes as well. Raises
+    FpgaError (H068) if not even single steps fit."""
     block, axes = config.block, axes_of(work)
     smallest = {axis.name: 1 for axis in axes}
     whole = {**smallest, **{axis.name: work.extent(axis, block) for axis in work.reduce}}
     wide = {**whole, **({work.lane.name: work.extent(work.lane, block)} if work.lane else {})}
-    found = [_descended(work, start, config, dram, threads) for start in (smallest, whole, wide)]
-    best = min((entry for entry in found if entry is not None), key=lambda entry: entry[0], default=None)
-    if best is None:
+    seen: dict[tuple[int, ...], Priced] = {}
+    for start in (smallest, whole, wide):
+        _descend(work, start, seen, lambda tile: guess(work, tile, config, dram) if fits(work, tile, config) else None,
+                 lambda point: tile_from(work, {**point, "threads": threads}, block), block)
+    fitting = sorted((cost, at) for at, (cost, _) in enumerate(seen.values()) if cost is not None)
+    if not fitting:
         raise FpgaError("H068", f"no tile of {work.stage.name} fits the scratchpads",
                         hint="build the accelerator with deeper ones")
-    return best[1]
+    tiles = [tile for _, tile in seen.values()]
+    return tuple(tiles[at] for _, at in fitting[:GOOD])
+
+
+def _descend(work: Work, point: dict[str, int], seen: dict[tuple[int, ...], Priced],
+             price: Callable[[Tile], float | None], tile_at: Callable[[dict[str, int]], Tile], block: int) -> None:
+    """Walk to the cheapest point that changing single axes leads to; every point on the way is in `seen`."""
+    def cost(where: dict[str, int]) -> float:
+        key = tuple(where.values())
+        if key not in seen:
+            tile = tile_at(where)
+            seen[key] = price(tile), tile
+        found = seen[key][0]
+        return math.inf if found is None else found
+
+    best = cost(point)
+    moved = best < math.inf
+    while moved:
+        moved = False
+        for axis in axes_of(work):
+            for size in sizes_of(work, axis, block):
+                other = {**point, axis.name: size}
+                if cost(other) < best:
+                    best, point, moved = cost(other), other, True
 
 
 def can_fit(work: Work, config: Config, threads: int) -> bool:
     """Whether there is a tile at all."""
     smallest = {axis.name: 1 for axis in axes_of(work)}
     return fits(work, tile_from(work, {**smallest, "threads": threads}, config.block), config)
-
-
-def _descended(work: Work, point: dict[str, int], config: Config, dram: Dram, threads: int,
-               ) -> tuple[float, Tile] | None:
-    """The best tile that is reached from a point, and its cost; None if the point does not fit."""
-    best = _priced(work, point, config, dram, threads)
-    moved = best is not None
-    while moved:
-        moved = False
-        for axis in axes_of(work):
-            for size in sizes_of(work, axis, config.block):
-                other = _priced(work, {**point, axis.name: size}, config, dram, threads)
-                if best is not None and other is not None and other[0] < best[0]:
-                    best, point, moved = other, {**point, axis.name: size}, True
-    return best
-
-
-def _priced(work: Work, point: Mapping[str, int], config: Config, dram: Dram, threads: int,
-            ) -> tuple[float, Tile] | None:
-    tile = tile_from(work, {**point, "threads": threads}, config.block)
-    return (guess(work, tile, config, dram), tile) if fits(work, tile, config) else None
 
 
 def space(work: Work, tile: Tile, block: int) -> Space:

@@ -64,7 +64,7 @@ def refuse_overflow(work: Work, tile: Tile, config: Config) -> None:
     for memory, needed in footprint(work, tile, config).items():
         room = config.depth(memory) // tile.threads
         if needed > room:
-            why = f"{config.depth(memory)} elements for {tile.threads} virtual threads"
+            why = f"{config.depth(memory)} elements, shared by virtual threads: {tile.threads}"
             what = f"a tile of {work.stage.name} needs {needed} elements of {memory}; there are {room}"
             raise FpgaError("H068", what, why=why, hint="make tiles smaller, or take one virtual thread")
 

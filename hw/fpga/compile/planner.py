@@ -17,7 +17,7 @@ from tracedsl.hw.fpga.compile.epilogue import Refused
 from tracedsl.hw.fpga.compile.match import match
 from tracedsl.hw.fpga.compile.offload import Offload
 from tracedsl.hw.fpga.compile.rework import reworked
-from tracedsl.hw.fpga.compile.tile import Tile, schedule_of
+from tracedsl.hw.fpga.compile.tile import Tile, schedule_of, tile_of
 from tracedsl.hw.fpga.compile.work import Work
 from tracedsl.hw.fpga.config import Config, Dram
 from tracedsl.hw.target import Description
@@ -72,7 +72,10 @@ class FpgaPlanner:
 
     def where(self, task: Task) -> str:
         work = self.of_task(task)
-        return f"on the host: {work}" if isinstance(work, str) else f"on the accelerator ({work.kind})"
+        if isinstance(work, str):
+            return f"on the host: {work}"
+        aside = "; hints, which are for loops, are left aside" if task.hints else ""
+        return f"on the accelerator ({work.kind}){aside}"
 
     def default(self, task: Task) -> Schedule:
         work = self.of_task(task)
@@ -102,8 +105,7 @@ class FpgaPlanner:
         work = self.of_task(task)
         if isinstance(work, str):
             return None
-        offload = Offload(task, schedule, work, self.block)
-        return cycles(offload, self.config, self.dram)
+        return cycles(work, tile_of(work, schedule, self.block), self.config, self.dram)
 
     def lower(self, task: Task, schedule: Schedule) -> Nest:
         work = self.of_task(task)
@@ -123,4 +125,6 @@ def _work(stage: Stage, config: Config, threads: int) -> Work | str:
 
 @lru_cache(maxsize=1024)
 def _tile(stage: Stage, config: Config, dram: Dram, threads: int) -> Tile:
-    return choose.default_tile(match(stage, config.block), config, dram, threads)
+    work = match(stage, config.block)
+    found = choose.good_tiles(work, config, dram, threads)
+    return min(found, key=lambda tile: cycles(work, tile, config, dram)) if len(found) > 1 else found[0]

@@ -93,7 +93,7 @@ def split_finish(stage: Stage, does: Does) -> Iterator[Stage]:
     """A reduction whose finish the accelerator cannot do as two stages: the sum with the largest part of its finish
     that it can do, kept in memory, and the rest."""
     first = _largest(stage, does) if stage.combine and stage.finish is not None and not does(stage) else None
-    if first is None:
+    if first is None or stage.finish is None:
         yield stage
         return
     done = first.finish

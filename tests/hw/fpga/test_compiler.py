@@ -44,3 +44,21 @@ def test_a_float_kernel_is_refused_with_the_reason(golden: Any) -> None:
         softmax(np.ones((4, 5), np.float32))
     assert refused.value.diagnostic.code == "H069"
     assert "float32" in str(refused.value)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_arrays_that_are_views(target: str) -> None:
+    rng = np.random.default_rng(3)
+    x, w = bytes_of(rng, 22, 33), bytes_of(rng, 24, 34)
+    same(product, target, x[::2, 32::-3], w[::-1, ::2][:11])
+    same(product, target, x[1::2, ::3].T, x[1::2, :9])
+
+
+def test_a_large_sum_wraps_as_numpy_does() -> None:
+    x = np.full((3, 5), -(1 << 31), np.int32)
+    w = np.arange(15, dtype=np.int32).reshape(3, 5) * (1 << 28)
+
+    def sums(x, w):  # type: ignore[no-untyped-def]
+        return (x + w) * 3 - w
+
+    same(sums, TARGETS[0], x, w)
