@@ -96,7 +96,7 @@ class FpgaSim:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        return "isa", "timeline", "rtl"
+        return "isa", "timeline", "svg", "rtl"
 
     def fingerprint(self) -> str:
         """Of the configuration, the memory, the compiler, and the host for its parts."""
@@ -171,14 +171,17 @@ class FpgaSim:
                 yield part[1]
 
     def text(self, what: str, program: LoopProgram) -> str:
-        """A readable form: "isa" (the streams), "timeline" (when each unit worked), "rtl" (Verilog of the accelerator).
-        """
+        """A readable form: "isa" (the streams), "timeline" (when each unit worked; "svg": as a picture, one a launch),
+        "rtl" (Verilog of the accelerator)."""
         from tracedsl.hw.fpga.assembly import disassemble
+        from tracedsl.hw.fpga.picture import svg
         from tracedsl.hw.fpga.rtl import top
 
         if what == "rtl":
             return top.text(self.config)
         made = list(self.launches(program))
+        if what == "svg":
+            return "\n".join(svg(launch.program, launch.timeline) for launch in made)
         return "\n".join(gantt(x.timeline) if what == "timeline" else disassemble(x.program) for x in made)
 
 

@@ -48,6 +48,7 @@ def test_the_stream_of_a_small_kernel(golden: Callable[[str, str], None]) -> Non
     golden("fpga/requantised.loops.txt", made.show("loops", *given()))
     golden("fpga/requantised.timeline.txt", made.show("timeline", *given()))
     assert "module" in made.show("rtl", *given())
+    assert made.show("svg", *given()).startswith("<svg")
 
 
 def test_virtual_threads_hide_latency() -> None:
