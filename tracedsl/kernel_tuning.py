@@ -301,8 +301,8 @@ def make_strategy(name: str, points: Space, space: Choosable, seed: int = 0) -> 
             warn("T004", "schedules are searched without a cost model", why="scikit-learn is not installed",
                  hint="pip install 'tracedsl[tune]'")
     made = getattr(autotune, STRATEGIES[name])
-    known = modelled(name) and isinstance(space, ScheduleSpace)
-    strategy: Strategy = made(points, seed, **({"features": remembered(space)} if known else {}))
+    given = {"features": remembered(space)} if modelled(name) and isinstance(space, ScheduleSpace) else {}
+    strategy: Strategy = made(points, seed, **given)
     return strategy
 
 
