@@ -142,9 +142,11 @@ class Target(Protocol):
         ...
 
 
-def target(name: str) -> Target:
-    """The target of this name. What stands behind a colon are settings of the target's own: "fpga-sim:block=16,rtl".
-    Raises TracedslError (H003) if there is none."""
+def target(name: str | Target) -> Target:
+    """The target of this name; a target itself is given back. What stands behind a colon are settings of the target's
+    own: "fpga-sim:block=16,rtl". Raises TracedslError (H003) if there is none."""
+    if not isinstance(name, str):
+        return name
     base, _, settings = name.partition(":")
     if base not in _TARGETS:
         raise TracedslError("H003", f"there is no target {base!r}", hint=nearest(base, _TARGETS))

@@ -48,7 +48,7 @@ class Options:
     """Settings of one kernel. `tune` is how much to tune on the first call (see `kernel_effort`; 0: take the schedules
     that are known without measuring); `disable` names passes to leave out."""
 
-    target: str = "cpu"
+    target: str | Target = "cpu"
     strict: bool = False
     tune: int | str = 0
     disable: tuple[str, ...] = ()
@@ -405,14 +405,15 @@ class Kernel:
 @overload
 def kernel(function: Callable[..., Any], /) -> Kernel: ...
 @overload
-def kernel(*, target: str = ..., strict: bool = ..., tune: int | str = ..., disable: Sequence[str] = ...,
+def kernel(*, target: str | Target = ..., strict: bool = ..., tune: int | str = ..., disable: Sequence[str] = ...,
            store: Store | None = ...) -> Callable[[Callable[..., Any]], Kernel]: ...
-def kernel(function: Callable[..., Any] | None = None, /, *, target: str = "cpu", strict: bool = False,
+def kernel(function: Callable[..., Any] | None = None, /, *, target: str | Target = "cpu", strict: bool = False,
            tune: int | str = 0, disable: Sequence[str] = (), store: Store | None = None) -> Any:
     """Compile a NumPy function on first call, for the types of the arguments it is called with.
 
     Args:
-        target: what to compile for; `tracedsl.hw.target.names()` lists what there is.
+        target: what to compile for; `tracedsl targets` lists what there is. A `tracedsl.hw.target.Target` of your own
+            may stand here, too (docs/targets.md).
         strict: raise `Unsupported`, with file, line and caret, instead of running in plain NumPy.
         tune: on the first call, how many schedules of each task to measure (`tune=100`) or how long (`tune="2min"`);
             "background": serve the default at once, and better code when it is found. 0 measures nothing.

@@ -34,15 +34,16 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Cross:
-    """The machine of a row of `machines.TABLE`."""
+    """The machine of a row of `machines.TABLE`, or of a row of your own."""
 
     name: str
-    row: Row = field(init=False, repr=False)
+    own: Row | None = field(default=None, repr=False)
 
-    def __post_init__(self) -> None:
-        if self.name not in TABLE:
+    @cached_property
+    def row(self) -> Row:
+        if self.own is None and self.name not in TABLE:
             raise TracedslError("H003", f"there is no machine {self.name!r}", hint=nearest(self.name, TABLE))
-        object.__setattr__(self, "row", TABLE[self.name])
+        return self.own or TABLE[self.name]
 
     @cached_property
     def _cpu(self) -> Cpu:
