@@ -6,6 +6,7 @@ same calls; a later one, which follows the plan, may only leave calls out. `pyte
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import random
@@ -17,11 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from tracedsl import program
 from tracedsl.cache import digest
-from tracedsl.programs import LMRequest, OracleLM, context, trace_calls
+from tracedsl.programs import LMRequest, OracleLM, Predict, context, trace_calls
 from tracedsl.programs.lm.accounts import Account
 from tracedsl.programs.lm.base import LMError, LMResponse
 from tracedsl.programs.lm.interception import Trace, install, tracing
@@ -38,7 +40,7 @@ def load(name: str) -> Any:
 
 
 install()
-corpus, clients = load("corpus"), load("client_corpus")
+corpus, clients, fuzz = load("corpus"), load("client_corpus"), load("fuzz")
 
 
 class Oracle(OracleLM):
@@ -139,6 +141,17 @@ def check(expected: Observed, got: Observed, where: str, *, equal: bool) -> None
         assert got[3] == expected[3], where
         assert got[4] == expected[4], f"{where}: the trace"
     assert not got[3] - expected[3], where
+
+
+@pytest.mark.parametrize("flaky", [False, True], ids=["answers", "failures"])
+def test_random_programs(flaky: bool, request: pytest.FixtureRequest) -> None:
+    world = {"Predict": Predict, "ask": clients.ask, "contextlib": contextlib, "openai": openai, "__name__": "world"}
+    for seed in range(2000 if request.config.getoption("--long") else 15):
+        text, function = fuzz.make(seed, world)
+        made = program(disable=("drop-dead",) if flaky else ())(function)
+        for run, given in enumerate((seed, seed, seed + 1)):
+            check(observe(function, given, flaky), observe(made, given, flaky), f"run {run} of\n{text}",
+                  equal=run == 0)
 
 
 def test_corpus_is_large_and_is_captured() -> None:
