@@ -574,3 +574,20 @@ def test_reductions_across_long_rows_take_blocks_of_rows(kind: str, shape: tuple
     error = np.abs(getattr(np, kind)(x, axis=axis) + 1 - exact).max()
     assert np.abs(k(x) - exact).max() <= max(error, 2 * np.spacing(np.float32(exact.max())))
     assert ("in 8]" in k.show("tasks", x)) == in_blocks
+
+
+def escape_steps(cr, ci):  # type: ignore[no-untyped-def]
+    zr, zi, count = np.zeros_like(cr), np.zeros_like(cr), np.zeros(cr.shape, np.int32)
+    for _ in range(50):
+        inside = zr * zr + zi * zi <= 4
+        count = count + inside
+        zr, zi = np.where(inside, zr * zr - zi * zi + cr, zr), np.where(inside, 2 * zr * zi + ci, zi)
+    return count
+
+
+def test_a_long_loop_over_arrays_is_unrolled() -> None:
+    """Fifty steps of whole arrays are one task, not fifty passes over memory, and not left to NumPy."""
+    cr, ci = (np.ascontiguousarray(a, np.float32) for a in np.meshgrid(np.linspace(-2, 1, 40), np.linspace(-1, 1, 30)))
+    f = kernel(strict=True)(escape_steps)
+    got = f(cr, ci)
+    assert f.compiled and (got != escape_steps(cr, ci)).mean() < 0.01     # a fused step may escape one round apart
