@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -83,12 +83,20 @@ def _in_process(row: Row, image: bytes, fill: Fill) -> memoryview:
 
 @lru_cache(maxsize=64)
 def _module(image: bytes) -> tuple[Any, Any]:
-    """The engine and the compiled module of an image, until the interpreter begins to end."""
+    """The engine and the compiled module of an image."""
     import wasmtime
 
-    atexit.register(_module.cache_clear)     # wasmtime cannot be asked to free anything later than that
-    engine = wasmtime.Engine()
-    return engine, wasmtime.Module(engine, image)
+    return _engine(), wasmtime.Module(_engine(), image)
+
+
+@cache
+def _engine() -> Any:
+    """One for all modules. Both go when the interpreter begins to end: later, wasmtime can free nothing."""
+    import wasmtime
+
+    atexit.register(_engine.cache_clear)
+    atexit.register(_module.cache_clear)
+    return wasmtime.Engine()
 
 
 def _in_wasmtime(image: bytes, fill: Fill) -> memoryview:

@@ -20,9 +20,10 @@ from tracedsl.hw.numba import semantics
 from tracedsl.hw.numba.scalars import Python, scalar
 from tracedsl.hw.text.expressions import Expressions, affine, bare
 from tracedsl.hw.text.pieces import Names, View, local_views, pieces, sees_its_own_writes, view_of, views
+from tracedsl.hw.text.statements import Writer, coordinates
 from tracedsl.ir.dtypes import BYTES
 from tracedsl.ir.expr import Affine, Axis, Buffer
-from tracedsl.ir.loops import Alloc, For, LoopProgram, Stmt, Store, Update, When
+from tracedsl.ir.loops import Alloc, For, LoopProgram, Stmt, Store, Update
 
 FUNCTIONS = tuple(sorted(name for name, value in vars(semantics).items()
                          if callable(value) and getattr(value, "__module__", "") == semantics.__name__))
@@ -91,17 +92,14 @@ def _tuple(numbers: Iterable[int]) -> str:
 # -- one function -----------------------------------------------------------------------------------------------------
 
 
-class _Function:
+class _Function(Writer):
     """The text of one piece."""
 
     def __init__(self, name: str, axes: tuple[Axis, ...], seen: dict[View, Buffer], given: dict[str, str]) -> None:
         self._name, self._axes = name, axes
-        self._names = Names({*_RESERVED, name})
-        self._lines: list[str] = []
-        self._depth = 1
+        super().__init__(Names({*_RESERVED, name}))
         self._arrays = {view: self._names.of(view, given[view[0]]) for view in seen}
         self._scalars: dict[str, str] = {}
-        self._lanes: Axis | None = None
         self._expressions = Expressions(Python(), self._line, self._block, self._names, self._axis, self._element)
 
     def text(self, body: Sequence[Stmt]) -> str:
@@ -112,9 +110,6 @@ class _Function:
         options = 'parallel=True, error_model="numpy"' if parallel else 'error_model="numpy"'
         head = [f"@njit({options})", f"def {self._name}({', '.join(self._arrays.values())}):"]
         return "\n".join([*head, *(self._lines or ["    pass"])]) + "\n"
-
-    def _line(self, line: str) -> None:
-        self._lines.append("    " * self._depth + line)
 
     @contextmanager
     def _block(self, head: str) -> Iterator[None]:
@@ -132,35 +127,13 @@ class _Function:
         point = self._names.new("point")
         self._line(f"for {point} in prange({math.prod(axis.extent for axis in self._axes)}):")
         self._depth += 1
-        inner = 1
-        for axis in reversed(self._axes):
-            at = f"np.int64({point})" if inner == 1 else f"np.int64({point}) // {inner}"
-            self._line(f"{self._axis(axis)} = {at}" + (f" % {axis.extent}" if axis != self._axes[0] else ""))
-            inner *= axis.extent
-
-    def _axis(self, axis: Axis) -> str:
-        return self._names.of(axis, axis.name)
+        for axis, at in coordinates(self._axes, f"np.int64({point})", "//"):
+            self._line(f"{self._axis(axis)} = {at}")
 
     # -- statements ---------------------------------------------------------------------------------------------------
 
-    def _steps(self, body: Sequence[Stmt]) -> None:
-        for step in body:
-            match step:
-                case For(kind="vector"):
-                    self._lanes = step.axis
-                    self._steps(step.body)
-                    self._lanes = None
-                case For():
-                    self._loop(step)
-                case When():
-                    with self._block(f"if {affine(step.position, self._axis)} >= 0:"):
-                        self._steps(step.body)
-                case Alloc():
-                    self._alloc(step)
-                case Store() | Update():
-                    self._write(step)
-                case _:
-                    raise TypeError(f"unknown statement {type(step).__name__}")
+    def _when(self, position: str) -> str:
+        return f"if {position} >= 0:"
 
     def _loop(self, step: For) -> None:
         if step.axis.extent == 0:

@@ -19,6 +19,7 @@ from tracedsl.hw.opencl.prelude import prelude
 from tracedsl.hw.opencl.scalars import MEMORY, TYPES, VECTOR_OPS, C, Lanes, scalar
 from tracedsl.hw.text.expressions import Expressions, affine, bare, may_be_outside
 from tracedsl.hw.text.pieces import Names, pieces, sees_its_own_writes, views
+from tracedsl.hw.text.statements import Writer, coordinates
 from tracedsl.ir.expr import Affine, Axis, Buffer, Call, Const, Expr, Load, address, walk
 from tracedsl.ir.loops import Alloc, For, LoopProgram, Stmt, Store, Update, When
 
@@ -57,18 +58,17 @@ def emit_program(program: LoopProgram, grains: int) -> tuple[str, tuple[Launch, 
     return f"{prelude(kernels)}\n{kernels}", tuple(launches)
 
 
-class _Kernel:
+class _Kernel(Writer):
     """The text of one kernel."""
+
+    indent = "  "
 
     def __init__(self, name: str, axes: tuple[Axis, ...], buffers: dict[str, Buffer], grain: int) -> None:
         self._name, self._axes, self._buffers, self._grain = name, axes, buffers, grain
-        self._names = Names({*_RESERVED, name})
-        self._lines: list[str] = []
-        self._depth = 1
+        super().__init__(Names({*_RESERVED, name}))
         self._pointers = {owner: self._names.of(owner, owner) for owner in buffers}
         self._scalars: dict[str, str] = {}
         self._vectors: dict[str, int] = {}      # private arrays of vectors: how many lanes each has
-        self._lanes: Axis | None = None
         self._index = "long" if any(b.length >= 1 << 31 for b in buffers.values()) else "int"
         self._expressions = Expressions(C(), self._line, self._block, self._names, self._axis, self._element)
 
@@ -84,9 +84,6 @@ class _Kernel:
             self._steps(body)
         return "\n".join([f"__kernel void {self._name}({params}) {{", *self._lines, "}"]) + "\n"
 
-    def _line(self, line: str) -> None:
-        self._lines.append("  " * self._depth + line)
-
     @contextmanager
     def _block(self, head: str) -> Iterator[None]:
         self._line(f"{head} {{")
@@ -100,37 +97,14 @@ class _Kernel:
         total = math.prod(axis.extent for axis in self._axes)
         self._line(f"const long end = min((long){total}, ((long)get_global_id(0) + 1) * {self._grain});")
         with self._block(f"for (long point = get_global_id(0) * {self._grain}L; point < end; ++point)"):
-            inner = 1
-            for axis in reversed(self._axes):
-                at = "point" if inner == 1 else f"point / {inner}"
-                end = f" % {axis.extent}" if axis != self._axes[0] else ""
-                self._line(f"const {self._index} {self._axis(axis)} = {at}{end};")
-                inner *= axis.extent
+            for axis, at in coordinates(self._axes, "point", "/"):
+                self._line(f"const {self._index} {self._axis(axis)} = {at};")
             self._steps(body)
-
-    def _axis(self, axis: Axis) -> str:
-        return self._names.of(axis, axis.name)
 
     # -- statements ---------------------------------------------------------------------------------------------------
 
-    def _steps(self, body: Sequence[Stmt]) -> None:
-        for step in body:
-            match step:
-                case For(kind="vector"):
-                    self._lanes = step.axis
-                    self._steps(step.body)
-                    self._lanes = None
-                case For():
-                    self._loop(step)
-                case When():
-                    with self._block(f"if ({affine(step.position, self._axis)} >= 0)"):
-                        self._steps(step.body)
-                case Alloc():
-                    self._alloc(step)
-                case Store() | Update():
-                    self._write(step)
-                case _:
-                    raise TypeError(f"unknown statement {type(step).__name__}")
+    def _when(self, position: str) -> str:
+        return f"if ({position} >= 0)"
 
     def _loop(self, step: For) -> None:
         axis = step.axis
